@@ -1,0 +1,97 @@
+"""The vendored charts and their lock: which archives a deployment installs, proven unaltered.
+
+Owns reading and checking the folder; `operations charts` fills it. Nothing is ever downloaded here.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from components import product
+
+LOCK = "charts.lock"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """One vendored archive, as the lock records it."""
+
+    file: str
+    name: str
+    version: str
+    sha256: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class Charts:
+    """The four archives of one version: two charts and the CRDs of each."""
+
+    folder: Path
+    version: str
+    by_name: dict[str, Chart]
+
+    @classmethod
+    def load(cls, folder: Path, version: str) -> "Charts":
+        """The charts of `version`; their faults must have been looked at before."""
+        return cls(folder, version, {chart.name: chart for chart in read_lock(folder) if chart.version == version})
+
+    @staticmethod
+    def faults(folder: Path, version: str) -> Iterator[str]:
+        """A sentence for all archives of `version` that the lock lacks, and for each that isn't as locked."""
+        remedy = f"bring it with: python -m operations charts pull {version}"
+        try:
+            locked = {(chart.name, chart.version): chart for chart in read_lock(folder)}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+            yield f"{folder / LOCK}, the list of vendored charts, is missing or unreadable; {remedy}."
+            return
+        lacking = [name for name in required() if (name, version) not in locked]
+        if lacking:
+            versions = ", ".join(sorted({locked_version for _, locked_version in locked})) or "none"
+            yield f"{folder / LOCK} has no {', '.join(lacking)} of version {version} (it has {versions}); {remedy}."
+        for chart in (locked[name, version] for name in required() if name not in lacking):
+            if not (folder / chart.file).is_file():
+                yield f"The chart {folder / chart.file} is in the lock but not in the folder; {remedy}."
+            elif digest(folder / chart.file) != chart.sha256:
+                yield f"The chart {folder / chart.file} was altered since it was locked; {remedy}."
+
+    def path(self, name: str) -> str:
+        """Relative to the project with a leading `./`, so that every machine's state says the same."""
+        path = self.folder / self.by_name[name].file
+        return str(path) if path.is_absolute() else f"./{path.as_posix()}"
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """sha256 by chart name."""
+        return {name: chart.sha256 for name, chart in sorted(self.by_name.items())}
+
+
+def required() -> list[str]:
+    """The names of the archives that a deployment installs."""
+    return [name for chart in product.CHARTS for name in (chart, product.crds_chart(chart))]
+
+
+def digest(archive: Path) -> str:
+    """The sha256 of a file, in hex."""
+    return hashlib.sha256(archive.read_bytes()).hexdigest()
+
+
+def read_lock(folder: Path) -> list[Chart]:
+    """What the lock lists; raises OSError, YAMLError, KeyError or TypeError when it can't be read."""
+    document: Any = yaml.safe_load((folder / LOCK).read_text())
+    return [Chart(**{key: str(value) for key, value in entry.items()}) for entry in document["charts"]]
+
+
+def write_lock(folder: Path, charts: list[Chart]) -> None:
+    """Replace the lock, in a stable order so that a repository's diff shows only what changed."""
+    entries = [asdict(chart) for chart in sorted(charts, key=lambda chart: (chart.name, chart.version))]
+    temporary = folder / f"{LOCK}.new"
+    temporary.write_text(
+        "# Written by `python -m operations charts`; a chart whose digest differs is refused.\n"
+        + yaml.safe_dump({"charts": entries}, sort_keys=False)
+    )
+    temporary.replace(folder / LOCK)

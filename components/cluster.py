@@ -1,0 +1,25 @@
+"""A kube context and the one provider for it.
+
+Owns the connection, and nothing on the cluster.
+"""
+
+import pulumi_kubernetes as k8s
+
+from components.settings import ClusterSettings
+
+
+def connect(cluster: ClusterSettings) -> k8s.Provider:
+    """The one provider for a cluster: kubeconfig and context always explicit, never the ambient ones.
+
+    Its logical name and identifier are the cluster's name in the configuration. Both are in the
+    state, and a change of either replaces everything on that cluster.
+    """
+    return k8s.Provider(
+        cluster.name,
+        kubeconfig=cluster.kubeconfig,
+        context=cluster.context,
+        cluster_identifier=cluster.name,
+        # A Secret or ConfigMap with a fixed name would otherwise be deleted and made anew to change it.
+        enable_secret_mutable=True,
+        enable_config_map_mutable=True,
+    )

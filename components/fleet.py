@@ -1,0 +1,82 @@
+"""The fleet's description of itself: a ConfigMap on the management cluster.
+
+Owns that ConfigMap. It holds what was deployed, for the operations commands to compare with and for
+a stranger to find first; no secrets, and nothing that changes from one run to the next.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components import product
+from components.charts import Charts
+from components.relay_pki import RelayPki, fingerprint
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetArgs:
+    """What the record holds."""
+
+    namespace: pulumi.Input[str]
+    charts: Charts
+    pki: RelayPki
+    namespaces: Mapping[str, k8s.core.v1.Namespace]
+    """By cluster name, the namespace whose UID tells that cluster from any other."""
+    values: Mapping[str, pulumi.Input[Any]]
+    """By `cluster/release`, that release's values with secrets masked."""
+
+
+class Fleet(pulumi.ComponentResource):
+    """The record of a fleet."""
+
+    identities: pulumi.Output[dict[str, str]]
+    """By cluster name, the UID of the namespace this program made there."""
+    certificates: pulumi.Output[dict[str, dict[str, str]]]
+    """By certificate, its sha256 and its end (RFC 3339)."""
+
+    def __init__(self, name: str, args: FleetArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("gloo-mesh:index:Fleet", name, None, opts)
+        self.identities = pulumi.Output.all(
+            **{cluster: namespace.metadata.uid for cluster, namespace in args.namespaces.items()}
+        )
+        certificates = {
+            "relay-root": args.pki.root_certificate,
+            "relay-server": args.pki.server.certificate,
+            "relay-signing": args.pki.signing.certificate,
+        }
+        self.certificates = pulumi.Output.all(
+            **{
+                certificate: pulumi.Output.all(made.cert_pem, made.validity_end_time).apply(
+                    lambda known: {"sha256": fingerprint(known[0]), "notAfter": known[1]}
+                )
+                for certificate, made in certificates.items()
+            }
+        )
+        k8s.core.v1.ConfigMap(
+            f"{name}-record",
+            metadata={"name": product.FLEET_CONFIG_MAP, "namespace": args.namespace},
+            data={
+                "project": pulumi.get_project(),
+                "stack": pulumi.get_stack(),
+                "version": args.charts.version,
+                "charts": json.dumps(args.charts.digests),
+                "clusters": pulumi.Output.json_dumps(self.identities, sort_keys=True),
+                "certificates": pulumi.Output.json_dumps(self.certificates, sort_keys=True),
+                "values": pulumi.Output.json_dumps(
+                    {release: _digest(values) for release, values in sorted(args.values.items())}
+                ),
+            },
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        self.register_outputs({"identities": self.identities})
+
+
+def _digest(values: pulumi.Input[Any]) -> pulumi.Output[str]:
+    return pulumi.Output.json_dumps(values, sort_keys=True).apply(
+        lambda text: hashlib.sha256(text.encode()).hexdigest()
+    )

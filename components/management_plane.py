@@ -1,0 +1,149 @@
+"""The management cluster: its namespace, the relay's secrets, the CRDs and the vendor's release.
+
+Owns everything on the management cluster but the relay's address, the workers' registrations and
+the fleet's record. The namespace is never labelled for injection: the management plane must not
+depend on Istio's webhook (vendor page, production best practice).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components import product
+from components.charts import Charts
+from components.relay_pki import Issued, RelayPki, fingerprint
+
+MASKED = "(secret)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManagementPlaneArgs:
+    """What the management plane needs to know."""
+
+    namespace: str
+    charts: Charts
+    license_key: pulumi.Input[str]
+    pki: RelayPki
+    ready_within: int
+    """Seconds for the release to be ready, its load balancer included."""
+    no_address: pulumi.ErrorHook
+    """Told when the release isn't ready by then."""
+
+
+class ManagementPlane(pulumi.ComponentResource):
+    """Gloo Mesh Enterprise itself, on the cluster of the provider it is given."""
+
+    namespace: k8s.core.v1.Namespace
+    crds: k8s.helm.v3.Release
+    release: k8s.helm.v3.Release
+    masked_values: dict[str, pulumi.Input[object]]
+    """The release's values with the licence masked; safe to hash and to show."""
+
+    def __init__(self, name: str, args: ManagementPlaneArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("gloo-mesh:index:ManagementPlane", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        self.namespace = k8s.core.v1.Namespace(f"{name}-namespace", metadata={"name": args.namespace}, opts=child)
+        namespace = self.namespace.metadata.name
+        pki = args.pki
+        secrets = [
+            secret(f"{name}-{secret_name}", secret_name, namespace, content, child)
+            for secret_name, content in {
+                product.RELAY_SERVER_SECRET: _pair(pki.server, pki),
+                product.RELAY_SIGNING_SECRET: _pair(pki.signing, pki),
+                product.RELAY_ROOT_SECRET: {"ca.crt": pki.root_certificate.cert_pem},
+                product.RELAY_TOKEN_SECRET: {"token": pki.identity_token},
+                product.RELAY_FORWARDING_TOKEN_SECRET: {"token": pki.forwarding_token},
+            }.items()
+        ]
+        self.crds = crds_release(f"{name}-crds", args.charts, product.MANAGEMENT_CHART, namespace, child)
+        certificates = pulumi.Output.all(
+            pki.root_certificate.cert_pem, pki.server.certificate.cert_pem, pki.signing.certificate.cert_pem
+        ).apply(lambda pems: fingerprint(*pems))
+        self.release = k8s.helm.v3.Release(
+            f"{name}-release",
+            name=product.MANAGEMENT_RELEASE,
+            namespace=namespace,
+            chart=args.charts.path(product.MANAGEMENT_CHART),
+            version=args.charts.version,
+            values=_values(args.namespace, args.license_key, certificates),
+            skip_crds=True,
+            # Otherwise Helm keeps values that the configuration no longer names.
+            reset_values=True,
+            max_history=10,
+            timeout=args.ready_within,
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                # The chart finds its secrets by name and uses kinds of its own, which Pulumi cannot see.
+                depends_on=[*secrets, self.crds],
+                # Helm's own wait for the load balancer fails before ours could.
+                hooks=pulumi.ResourceHookBinding(on_error=[args.no_address]),
+            ),
+        )
+        self.masked_values = _values(args.namespace, MASKED, certificates)
+        self.register_outputs({"release": self.release.name})
+
+
+def secret(
+    name: str,
+    secret_name: str,
+    namespace: pulumi.Input[str],
+    content: Mapping[str, pulumi.Input[str]],
+    opts: pulumi.ResourceOptions,
+) -> k8s.core.v1.Secret:
+    """An Opaque Secret; the SDK keeps `content` secret on the wire and in the state."""
+    return k8s.core.v1.Secret(
+        name, metadata={"name": secret_name, "namespace": namespace}, string_data=content, opts=opts
+    )
+
+
+def crds_release(
+    name: str, charts: Charts, chart: str, namespace: pulumi.Input[str], opts: pulumi.ResourceOptions
+) -> k8s.helm.v3.Release:
+    """The CRDs of `chart` as a release of their own: Helm never upgrades a chart's `crds/` folder."""
+    crds = product.crds_chart(chart)
+    return k8s.helm.v3.Release(
+        name,
+        name=crds,
+        namespace=namespace,
+        chart=charts.path(crds),
+        version=charts.version,
+        max_history=10,
+        opts=opts,
+    )
+
+
+def _pair(issued: Issued, pki: RelayPki) -> dict[str, pulumi.Input[str]]:
+    return {
+        "tls.key": issued.key_pem,
+        "tls.crt": issued.certificate.cert_pem,
+        "ca.crt": pki.root_certificate.cert_pem,
+    }
+
+
+def _values(
+    namespace: str, license_key: pulumi.Input[str], certificates: pulumi.Input[str]
+) -> dict[str, pulumi.Input[object]]:
+    """Plain dicts with Outputs at the leaves only: an Output further up would make all of it secret."""
+    return {
+        "licenseKey": license_key,
+        "enterprise-networking": {
+            # The chart would otherwise make a PKI and tokens of its own and overwrite ours.
+            "selfSigned": False,
+            "glooMeshOperatorArgs": {"settingsRef": {"namespace": namespace}},
+            "enterpriseNetworking": {
+                "serviceType": "LoadBalancer",
+                "deploymentOverrides": restart_with(certificates),
+            },
+        },
+        "gloo-mesh-ui": {
+            "relayClientAuthority": product.relay_authority(namespace),
+            "networkingAdminAddress": f"enterprise-networking-admin.{namespace}.svc.cluster.local:11100",
+        },
+    }
+
+
+def restart_with(certificates: pulumi.Input[str]) -> dict[str, object]:
+    """Deployment overrides that restart pods when their certificates change; a Secret alone doesn't."""
+    return {"spec": {"template": {"metadata": {"annotations": {product.CERTIFICATES_ANNOTATION: certificates}}}}}

@@ -1,0 +1,46 @@
+"""What is particular to Gloo Mesh Enterprise 1.x: charts, names, keys, API versions.
+
+Nothing here knows Pulumi. Every name is the vendor's, so that `meshctl`, the vendor's guides and a
+support engineer find what they expect. A later generation (2.x) would be a second file like this one.
+"""
+
+SUPPORTED_MAJOR = "1"
+
+MANAGEMENT_CHART = "gloo-mesh-enterprise"
+AGENT_CHART = "enterprise-agent"
+CHARTS = (MANAGEMENT_CHART, AGENT_CHART)
+CHART_REPOSITORY = "https://storage.googleapis.com/gloo-mesh-enterprise"
+"""`<repository>/<chart>/<chart>-<version>.tgz`, the vendor's layout."""
+
+MANAGEMENT_RELEASE = "gloo-mesh-enterprise"
+AGENT_RELEASE = "enterprise-agent"
+ADDONS_RELEASE = "enterprise-agent-addons"
+
+ADDONS_NAMESPACE = "gloo-mesh-addons"
+INJECTION_LABEL = {"istio-injection": "enabled"}
+
+RELAY_SERVER_SECRET = "relay-server-tls-secret"
+RELAY_SIGNING_SECRET = "relay-tls-signing-secret"
+RELAY_ROOT_SECRET = "relay-root-tls-secret"
+RELAY_TOKEN_SECRET = "relay-identity-token-secret"
+RELAY_FORWARDING_TOKEN_SECRET = "relay-forwarding-identity-token-secret"
+
+RELAY_SERVICE = "enterprise-networking"
+RELAY_PORT_NAME = "grpc"
+
+CLUSTER_API_VERSION = "multicluster.solo.io/v1alpha1"
+CLUSTER_KIND = "KubernetesCluster"
+
+FLEET_CONFIG_MAP = "gloo-mesh-fleet"
+CERTIFICATES_ANNOTATION = "gloo-mesh.fleet/certificates"
+"""On a pod template: the fingerprints of what its pods mount, so that a renewal restarts them."""
+
+
+def crds_chart(chart: str) -> str:
+    """The chart, and its release, that holds nothing but the CRDs of `chart`."""
+    return f"{chart}-crds"
+
+
+def relay_authority(namespace: str) -> str:
+    """The server name agents ask for and verify; the relay server's certificate must carry it."""
+    return f"{RELAY_SERVICE}.{namespace}"

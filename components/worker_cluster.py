@@ -1,0 +1,91 @@
+"""One worker: namespace, its copy of the trust anchor, CRDs, agent and registration.
+
+Owns what the agent needs on its own cluster, and the worker's KubernetesCluster on the management
+cluster. A worker never gets a key of an authority. Its addons are a component of their own.
+"""
+
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components import product
+from components.charts import Charts
+from components.management_plane import ManagementPlane, crds_release, restart_with, secret
+from components.relay_pki import RelayPki, fingerprint
+from components.settings import ClusterSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerClusterArgs:
+    """What a worker needs to know."""
+
+    cluster: ClusterSettings
+    namespace: str
+    charts: Charts
+    pki: RelayPki
+    authority: str
+    relay_address: pulumi.Input[str]
+    management: ManagementPlane
+    management_provider: k8s.Provider
+    """For the registration alone; everything else goes to the component's own provider."""
+
+
+class WorkerCluster(pulumi.ComponentResource):
+    """An agent on the cluster of the provider it is given, registered with the management plane."""
+
+    namespace: k8s.core.v1.Namespace
+    values: dict[str, pulumi.Input[object]]
+    """The agent release's values; nothing in them is secret."""
+
+    def __init__(self, name: str, args: WorkerClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("gloo-mesh:index:WorkerCluster", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        root_pem = args.pki.root_certificate.cert_pem
+        self.namespace = k8s.core.v1.Namespace(f"{name}-namespace", metadata={"name": args.namespace}, opts=child)
+        namespace = self.namespace.metadata.name
+        root = secret(f"{name}-relay-root", product.RELAY_ROOT_SECRET, namespace, {"ca.crt": root_pem}, child)
+        token = secret(
+            f"{name}-relay-token",
+            product.RELAY_TOKEN_SECRET,
+            namespace,
+            {"token": args.pki.identity_token},
+            child,
+        )
+        crds = crds_release(f"{name}-crds", args.charts, product.AGENT_CHART, namespace, child)
+        self.values = {
+            "relay": {
+                "cluster": args.cluster.name,
+                "serverAddress": args.relay_address,
+                "authority": args.authority,
+            },
+            "settingsRef": {"namespace": args.namespace},
+            "enterpriseAgent": {"deploymentOverrides": restart_with(root_pem.apply(fingerprint))},
+        }
+        agent = k8s.helm.v3.Release(
+            f"{name}-agent",
+            name=product.AGENT_RELEASE,
+            namespace=namespace,
+            chart=args.charts.path(product.AGENT_CHART),
+            version=args.charts.version,
+            values=self.values,
+            skip_crds=True,
+            reset_values=True,
+            max_history=10,
+            # The chart looks its secrets up by name, which Pulumi cannot see.
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[root, token, crds]),
+        )
+        k8s.apiextensions.CustomResource(
+            f"{name}-registration",
+            api_version=product.CLUSTER_API_VERSION,
+            kind=product.CLUSTER_KIND,
+            metadata={"name": args.cluster.name, "namespace": args.management.namespace.metadata.name},
+            spec={"clusterDomain": args.cluster.cluster_domain},
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                provider=args.management_provider,
+                # Removed before the agent and the kind it is made of, as the vendor deregisters.
+                depends_on=[agent, args.management.crds],
+            ),
+        )
+        self.register_outputs({"agent": agent.name})

@@ -1,0 +1,1 @@
+"""What people run around a deployment: `python -m operations VERB --stack S`."""

@@ -1,0 +1,184 @@
+"""Filling the folder of vendored charts: pull, add, verify.
+
+Owns the folder's archives and lock. Beside each of the vendor's charts it puts one with nothing but
+its CRDs, because Helm installs a chart's `crds/` once and never upgrades them.
+"""
+
+import gzip
+import hashlib
+import io
+import tarfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from components import product
+from components.charts import Chart, Charts, read_lock, write_lock
+from operations.stack import UsageError
+
+SECONDS = 60
+"""Deadline of one download."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A chart's .tgz, opened: its metadata, default values and CRDs."""
+
+    name: str
+    version: str
+    values: str
+    crds: list[dict[str, Any]]
+
+    @classmethod
+    def read(cls, content: bytes, origin: str) -> "Archive":
+        """Raises UsageError when `content`, from `origin`, is no chart."""
+        try:
+            files = dict(_files(content))
+            metadata: Any = yaml.safe_load(_at_top(files, "Chart.yaml"))
+            crds = [
+                document
+                for path, text in sorted(files.items())
+                if "/crds/" in path and path.endswith((".yaml", ".yml"))
+                for document in yaml.load_all(text, yaml.CSafeLoader)
+                if document and document.get("kind") == "CustomResourceDefinition"
+            ]
+            return cls(str(metadata["name"]), str(metadata["version"]), _at_top(files, "values.yaml").decode(), crds)
+        except (OSError, EOFError, tarfile.TarError, yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError):
+            raise UsageError(
+                f"{origin} is not a packed Helm chart; give a .tgz that `helm package` or `helm pull` made."
+            ) from None
+
+
+def pull(folder: Path, version: str) -> list[Chart]:
+    """Bring both of the vendor's charts at an exact version, and lock them with their CRDs."""
+    return [
+        chart
+        for name in product.CHARTS
+        for chart in add(folder, *_download(f"{product.CHART_REPOSITORY}/{name}/{name}-{version}.tgz"), version)
+    ]
+
+
+def add(folder: Path, content: bytes, origin: str, version: str | None = None) -> list[Chart]:
+    """Put a chart and its CRDs into the folder and the lock; `version` is what it has to be, if given."""
+    archive = Archive.read(content, origin)
+    if archive.name not in product.CHARTS:
+        raise UsageError(f"{origin} is the chart {archive.name}; a deployment needs {' and '.join(product.CHARTS)}.")
+    if version not in (None, archive.version):
+        raise UsageError(f"{origin} says that it is version {archive.version}, not {version}.")
+    if not archive.crds:
+        raise UsageError(f"{origin} holds no CRDs; it isn't the vendor's {archive.name}.")
+    crds = product.crds_chart(archive.name)
+    made = {archive.name: content, crds: _crds_archive(crds, archive)}
+    folder.mkdir(parents=True, exist_ok=True)
+    charts = [
+        Chart(
+            file=f"{name}-{archive.version}.tgz",
+            name=name,
+            version=archive.version,
+            sha256=hashlib.sha256(packed).hexdigest(),
+            origin=origin if packed is content else f"the CRDs of {archive.name}",
+        )
+        for name, packed in made.items()
+    ]
+    for chart in charts:
+        temporary = folder / f"{chart.file}.new"
+        temporary.write_bytes(made[chart.name])
+        temporary.replace(folder / chart.file)
+    kept = [
+        chart for chart in locked(folder) if (chart.name, chart.version) not in {(c.name, c.version) for c in charts}
+    ]
+    write_lock(folder, [*kept, *charts])
+    return charts
+
+
+def locked(folder: Path) -> list[Chart]:
+    """What the lock lists; nothing when there is none yet."""
+    try:
+        return read_lock(folder)
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+        raise UsageError(f"The lock in {folder} can't be read; remove it and bring the charts anew.") from None
+
+
+def values(folder: Path, name: str, version: str) -> str:
+    """A vendored chart's default values, as the vendor wrote them."""
+    faults = list(Charts.faults(folder, version))
+    if faults:
+        raise UsageError("\n".join(faults))
+    path = folder / Charts.load(folder, version).by_name[name].file
+    return Archive.read(path.read_bytes(), str(path)).values
+
+
+def verify(folder: Path) -> list[str]:
+    """A sentence for every fault of every version in the lock."""
+    versions = sorted({chart.version for chart in locked(folder)})
+    if not versions:
+        raise UsageError(f"{folder} has no charts yet; bring them with: python -m operations charts pull VERSION")
+    return [fault for version in versions for fault in Charts.faults(folder, version)]
+
+
+def _download(address: str) -> tuple[bytes, str]:
+    try:
+        with urllib.request.urlopen(address, timeout=SECONDS) as answer:
+            return answer.read(), address
+    except (urllib.error.URLError, TimeoutError, OSError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise UsageError(
+            f"{address} can't be had ({reason}). Fetch it where you can, and bring it with: "
+            "python -m operations charts add FILE"
+        ) from None
+
+
+def _files(content: bytes) -> Iterator[tuple[str, bytes]]:
+    """Every file in a chart, those of packed subcharts included."""
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
+        for member in archive:
+            if not member.isfile() or (opened := archive.extractfile(member)) is None:
+                continue
+            read = opened.read()
+            if member.name.endswith(".tgz"):
+                yield from ((f"{member.name}/{path}", nested) for path, nested in _files(read))
+            else:
+                yield member.name, read
+
+
+def _at_top(files: dict[str, bytes], name: str) -> bytes:
+    """A file of the chart itself, whose folder may have any name."""
+    return next((text for path, text in files.items() if path.count("/") == 1 and path.endswith(f"/{name}")), b"{}")
+
+
+def _crds_archive(name: str, archive: Archive) -> bytes:
+    """A chart that prints the CRDs from one file: their descriptions hold braces, which a template would run."""
+    for crd in archive.crds:
+        # Removing the release must not take every custom resource of the cluster with it.
+        crd["metadata"].setdefault("annotations", {})["helm.sh/resource-policy"] = "keep"
+    files = {
+        "Chart.yaml": yaml.safe_dump(
+            {
+                "apiVersion": "v2",
+                "name": name,
+                "version": archive.version,
+                "description": f"The CRDs of {archive.name} {archive.version}, kept on delete",
+            }
+        ),
+        "files/crds.yaml": yaml.dump_all(archive.crds, Dumper=yaml.CSafeDumper, explicit_start=True),
+        "templates/crds.yaml": '{{ .Files.Get "files/crds.yaml" }}\n',
+    }
+    packed = io.BytesIO()
+    # No times and no names of people: the same CRDs give the same digest on every machine.
+    with (
+        gzip.GzipFile(fileobj=packed, mode="wb", mtime=0, filename="") as compressed,
+        tarfile.open(fileobj=compressed, mode="w") as tar,
+    ):
+        for path, text in files.items():
+            member = tarfile.TarInfo(f"{name}/{path}")
+            member.size = len(text.encode())
+            member.mode = 0o644
+            tar.addfile(member, io.BytesIO(text.encode()))
+    return packed.getvalue()

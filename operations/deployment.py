@@ -1,0 +1,110 @@
+"""A stack's deployment: previewed, brought up, taken away by Pulumi's engine.
+
+Owns the engine's runs, with the program inline, so that only the CLI and the provider plugins are
+needed. Never skips the preview, and refreshes first whenever every cluster answers.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pulumi import automation
+from rich.console import Console
+
+from components.settings import MANAGEMENT, PROJECT, Settings
+from operations import program
+from operations.progress import Progress
+from operations.reach import unreachable
+from operations.stack import Stack, UsageError
+
+
+class Deployment:
+    """One stack under the engine."""
+
+    def __init__(self, stack: Stack, console: Console) -> None:
+        self.settings: Settings = stack.settings()
+        self._console = console
+        self._file = str(stack.file)
+        os.environ.update(stack.environment)
+        for ambient in ("KUBECONFIG", *(name for name in os.environ if name.startswith("PULUMI_K8S_"))):
+            # The SDK copies these into the state, where they show as a diff on the next machine.
+            os.environ.pop(ambient, None)
+        try:
+            self._engine = automation.select_stack(
+                stack.name,
+                project_name=PROJECT,
+                program=program.run,
+                opts=automation.LocalWorkspaceOptions(work_dir=str(program.PROJECT_FOLDER)),
+            )
+        except FileNotFoundError:
+            raise UsageError("Pulumi's CLI, `pulumi`, is not on PATH; install it, or `make demo` builds one.") from None
+        except automation.StackNotFoundError:
+            raise UsageError(
+                f"The backend knows no stack {stack.name}; make it with: pulumi stack init {stack.name}"
+            ) from None
+        except automation.CommandError as error:
+            raise UsageError(f"Pulumi can't open the stack {stack.name}: {_last_error(error)}") from None
+        self.unreachable = unreachable([self.settings.management_cluster, *self.settings.worker_clusters])
+        self._options: dict[str, Any] = {
+            "config_file": self._file,
+            "refresh": not self.unreachable,
+            "parallel": 16 + 4 * len(self.settings.workers),
+            "color": "never",
+        }
+
+    def preview(self) -> Progress:
+        """What an `up` would change. Writes nothing to a cluster."""
+        return self._run(self._engine.preview, dry=True)
+
+    def up(self) -> Progress:
+        """Bring the clusters to what the configuration says; healthy clusters complete though others fail."""
+        return self._run(self._engine.up, dry=False, continue_on_error=True, show_secrets=False)
+
+    def preview_removal(self) -> Progress:
+        """What a removal would take away."""
+        return self._run(self._engine.preview_destroy, dry=True)
+
+    def remove(self) -> Progress:
+        """Take everything away that this stack made."""
+        return self._run(self._engine.destroy, dry=False, continue_on_error=True, show_secrets=False)
+
+    def outputs(self) -> dict[str, Any]:
+        """The stack's outputs; none of them is secret."""
+        return {name: output.value for name, output in self._engine.outputs().items()}
+
+    def _run(self, operation: Callable[..., Any], *, dry: bool, **options: Any) -> Progress:
+        clusters = [MANAGEMENT, *sorted(self.settings.workers)]
+        with Progress(self._console, clusters, dry=dry) as progress, _interruptible(self._console):
+            try:
+                operation(on_event=progress.event, **self._options, **options)
+            except automation.ConcurrentUpdateError:
+                raise UsageError(
+                    "Another update of this stack is running, or one was killed and left its lock. When you are "
+                    "sure that none runs: pulumi cancel --yes"
+                ) from None
+            except automation.CommandError as error:
+                if not progress.errors:
+                    progress.errors.append(_last_error(error))
+        return progress
+
+
+@contextmanager
+def _interruptible(console: Console) -> Iterator[None]:
+    """Let the engine, which gets Ctrl-C too, finish what it began and save the state; a second one kills it."""
+
+    def stop(_signal: int, _frame: object) -> None:
+        console.print("Stopping: what is under way is finished and the state saved. Once more kills it.")
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _last_error(error: automation.CommandError) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if line.startswith("error:")]
+    return (told or lines)[-1].removeprefix("error:").strip()

@@ -1,0 +1,141 @@
+"""The deployment's program, run as a user's Pulumi would run it, under whatever monitor there is.
+
+Owns the run of `__main__.py` and a monitor that records instead of deploying. What the SDK keeps
+semi-private (MockMonitor, the settings, the secret envelope) is touched here and nowhere else.
+"""
+
+import asyncio
+import runpy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pulumi
+from pulumi.runtime import mocks, rpc, settings
+
+PROJECT_FOLDER = Path(__file__).resolve().parent.parent
+
+
+def run() -> None:
+    """Run the program: the engine's inline programs and the recording monitor call this."""
+    runpy.run_path(str(PROJECT_FOLDER / "__main__.py"), run_name="__main__")
+
+
+@dataclass(frozen=True)
+class Registered:
+    """One resource as the program registered it; names instead of URNs."""
+
+    type: str
+    name: str
+    parent: str
+    provider: str
+    """The provider's logical name; empty for a component."""
+    dependencies: frozenset[str]
+    """`type::name` of everything it waits for."""
+    protect: bool
+    on_error: tuple[str, ...]
+    timeouts: tuple[str, str]
+    """Of create and update, as durations."""
+    inputs: dict[str, Any]
+    """With secrets in the SDK's envelope, see `is_secret`."""
+
+    @property
+    def key(self) -> str:
+        """What `dependencies` of others call this resource."""
+        return f"{self.type}::{self.name}"
+
+
+class _Outputs(mocks.Mocks):
+    """Plausible outputs: what was put in, and what the program reads on top."""
+
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        outputs = dict(args.inputs)
+        if args.typ.startswith("tls:"):
+            pem = f"(PEM of {args.name})"
+            outputs |= {"privateKeyPem": pem, "certRequestPem": pem, "certPem": pem}
+            outputs |= {"validityEndTime": "2031-01-01T00:00:00Z"}
+        elif args.typ.startswith("random:"):
+            outputs |= {"result": f"(value of {args.name})"}
+        elif args.typ.endswith(":ServicePatch"):
+            outputs |= {
+                "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}},
+                "spec": {"ports": [{"name": "grpc", "port": 9900}]},
+            }
+        elif args.typ.endswith(":Namespace"):
+            outputs["metadata"] = {**outputs["metadata"], "uid": f"(UID of {args.name})"}
+        return f"{args.name}-id", outputs
+
+    def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], None]:
+        return {}, None
+
+
+class Recorder(mocks.MockMonitor):
+    """A monitor that deploys nothing and keeps what mocks are never shown."""
+
+    def __init__(self) -> None:
+        super().__init__(_Outputs())
+        self.registered: list[Registered] = []
+
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the protocol's name
+        response = super().RegisterResource(request)
+        if request.type != "pulumi:pulumi:Stack":
+            self.registered.append(
+                Registered(
+                    type=request.type,
+                    name=request.name,
+                    parent=_name(request.parent),
+                    provider=_name(request.provider.rpartition("::")[0]),
+                    dependencies=frozenset(map(_key, request.dependencies)),
+                    protect=request.protect,
+                    on_error=tuple(request.hooks.on_error),
+                    timeouts=(request.customTimeouts.create, request.customTimeouts.update),
+                    inputs=rpc.deserialize_properties(request.object),
+                )
+            )
+        return response
+
+
+class _Hooks:
+    """Takes hooks in, as the callback server of a real run does; a recorder never calls them."""
+
+    def register_error_hook(self, hook: pulumi.ErrorHook) -> None:
+        pass
+
+
+def is_secret(value: object) -> bool:
+    """Whether a recorded input travelled in the SDK's secret envelope."""
+    return isinstance(value, Mapping) and value.get(rpc._special_sig_key) == rpc._special_secret_sig
+
+
+@contextmanager
+def recording(stack: str, config: Mapping[str, str], secret: list[str]) -> Iterator[Recorder]:
+    """A new event loop and a recorder, so that nothing leaks from one run into the next."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    before = settings.SETTINGS
+    recorder = Recorder()
+    mocks.set_mocks(recorder.mocks, project="gloo-mesh", stack=stack, preview=False, monitor=recorder)
+    setattr(settings.SETTINGS, "callbacks", _Hooks())  # noqa: B010 - typed as the SDK's own server
+    pulumi.runtime.set_all_config(dict(config), secret)
+    try:
+        yield recorder
+    finally:
+        settings.configure(before)
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+def drained(program: Callable[[], None]) -> None:
+    """Run a program to the end of everything it started, so that absence can be asserted too."""
+    pulumi.runtime.test(program)()
+
+
+def _name(urn: str) -> str:
+    return urn.rpartition("::")[2]
+
+
+def _key(urn: str) -> str:
+    types, _, name = urn.partition("::")[2].partition("::")[2].partition("::")
+    return f"{types.rpartition('$')[2]}::{name}"

@@ -1,0 +1,172 @@
+"""What people see while the engine works: progress per cluster, then a summary.
+
+Owns the reading of the engine's events. The language host's tracebacks, which say nothing that the
+errors beside them don't, are left out.
+"""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from pulumi.automation.events import EngineEvent
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+SHARED = "certificates"
+"""Where resources without a cluster are shown."""
+
+_DONE = {
+    "create": "created",
+    "update": "updated",
+    "delete": "deleted",
+    "replace": "replaced",
+    "create-replacement": "replaced",
+    "delete-replaced": "replaced",
+    "read": "read",
+    "refresh": "refreshed",
+    "same": "unchanged",
+    "import": "imported",
+}
+_QUIET = {"same", "refresh", "read"}
+_NOISE = ("Traceback (most recent call last)", "KeyboardInterrupt", "asyncio.exceptions.CancelledError")
+
+
+@dataclass
+class ClusterProgress:
+    """One row: what is under way, what was done, what failed."""
+
+    running: dict[str, float] = field(default_factory=dict)
+    """By resource name, when it started (seconds, monotonic)."""
+    changed: dict[str, str] = field(default_factory=dict)
+    """By resource name, the operation."""
+    unchanged: int = 0
+    failed: list[str] = field(default_factory=list)
+
+
+class Progress:
+    """Follows one engine operation. As a context it shows itself live, or as lines where there is no terminal."""
+
+    def __init__(self, console: Console, clusters: Iterable[str], *, dry: bool) -> None:
+        self.clusters = {name: ClusterProgress() for name in (SHARED, *clusters)}
+        self.errors: list[str] = []
+        self.warnings: list[str] = []
+        self._console = console
+        self._dry = dry
+        self._began = time.monotonic()
+        self._live = Live(console=console, get_renderable=self.table, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> "Progress":
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    @property
+    def changes(self) -> dict[str, int]:
+        """How many resources each operation touched, unchanged ones aside."""
+        operations = [operation for cluster in self.clusters.values() for operation in cluster.changed.values()]
+        return {operation: operations.count(operation) for operation in sorted(set(operations))}
+
+    def event(self, event: EngineEvent) -> None:
+        """Take in one event of the engine."""
+        if event.resource_pre_event:
+            self._started(event.resource_pre_event.metadata)
+        elif event.res_outputs_event:
+            self._ended(event.res_outputs_event.metadata)
+        elif event.res_op_failed_event:
+            self._failed(event.res_op_failed_event.metadata)
+        elif event.diagnostic_event:
+            self._said(event.diagnostic_event)
+
+    def table(self) -> Table:
+        """The state of every cluster."""
+        table = Table(box=None, pad_edge=False)
+        for heading in ("cluster", "changes", "unchanged", "failed", "now"):
+            table.add_column(heading, justify="left" if heading in ("cluster", "now") else "right")
+        for name, cluster in self.clusters.items():
+            now = ", ".join(f"{what} {time.monotonic() - since:.0f} s" for what, since in list(cluster.running.items()))
+            failed = f"[red]{len(cluster.failed)}[/red]" if cluster.failed else "0"
+            table.add_row(name, str(len(cluster.changed)), str(cluster.unchanged), failed, now)
+        return table
+
+    def changes_table(self) -> Table:
+        """Every change, by cluster."""
+        table = Table(box=None, pad_edge=False)
+        for heading in ("cluster", "operation", "resource"):
+            table.add_column(heading)
+        for name, cluster in self.clusters.items():
+            for resource, operation in cluster.changed.items():
+                table.add_row(name, operation, resource)
+        return table
+
+    def report(self) -> dict[str, Any]:
+        """The same for machines."""
+        return {
+            "seconds": round(time.monotonic() - self._began, 1),
+            "changes": self.changes,
+            "clusters": {
+                name: {"changed": cluster.changed, "unchanged": cluster.unchanged, "failed": cluster.failed}
+                for name, cluster in self.clusters.items()
+            },
+            "errors": self.errors,
+            "warnings": self.warnings,
+        }
+
+    def _started(self, step: Any) -> None:
+        if (place := self._place(step)) and str(step.op.value) not in _QUIET:
+            place.running[_name(step.urn)] = time.monotonic()
+
+    def _ended(self, step: Any) -> None:
+        if not (place := self._place(step)):
+            return
+        name, operation = _name(step.urn), str(step.op.value)
+        began = place.running.pop(name, None)
+        if operation in _QUIET:
+            place.unchanged += operation == "same"
+            return
+        place.changed[name] = _REPLACING.get(operation, operation)
+        if not self._dry and not self._console.is_terminal:
+            took = f" in {time.monotonic() - began:.1f} s" if began else ""
+            self._console.print(f"{self._cluster(step)}: {_DONE.get(operation, operation)} {name}{took}")
+
+    def _failed(self, step: Any) -> None:
+        if place := self._place(step):
+            place.running.pop(_name(step.urn), None)
+            place.failed.append(_name(step.urn))
+
+    def _said(self, said: Any) -> None:
+        message = said.message.replace("<{%reset%}>", "").strip()
+        if not message or any(noise in message for noise in _NOISE):
+            return
+        where = f"{_name(said.urn)}: " if said.urn and "pulumi:pulumi:Stack" not in said.urn else ""
+        if said.severity == "error" and where + message not in self.errors:
+            self.errors.append(where + message)
+        elif said.severity == "warning":
+            self.warnings.append(where + message)
+
+    def _place(self, step: Any) -> ClusterProgress | None:
+        """The row of a step; None for components and providers, which change no cluster."""
+        state = step.new or step.old
+        if state is None or not state.custom or step.type.startswith("pulumi:"):
+            return None
+        return self.clusters.setdefault(self._cluster(step), ClusterProgress())
+
+    @staticmethod
+    def _cluster(step: Any) -> str:
+        provider = (step.provider or "").split("::")
+        is_cluster = len(provider) > 3 and provider[2].endswith("pulumi:providers:kubernetes")
+        return provider[3] if is_cluster else SHARED
+
+
+_REPLACING = {"create-replacement": "replace", "delete-replaced": "replace"}
+
+
+def _name(urn: str) -> str:
+    return urn.rpartition("::")[2]

@@ -1,0 +1,53 @@
+"""A stack: which file configures it, and in which environment its commands run.
+
+Owns finding both. A folder of the lab (`.lab`, or GLOO_MESH_LAB) may hold a working copy of a stack's
+file with the environment it needs (backend, passphrase file, PATH); that copy then goes before the
+tracked file, so that the demo's stack is found unaided.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.settings import Settings
+from operations.program import PROJECT_FOLDER
+
+
+class UsageError(Exception):
+    """A sentence for the person at the keyboard: what can't be done, and what to do instead."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A stack that exists as a file; whether the backend knows it is the engine's to say."""
+
+    name: str
+    file: Path
+    environment: Mapping[str, str]
+    """What this stack's commands need on top of the caller's environment."""
+
+    @classmethod
+    def find(cls, name: str) -> "Stack":
+        """The stack called `name`; raises UsageError when no file configures it."""
+        lab = Path(os.environ.get("GLOO_MESH_LAB", PROJECT_FOLDER / ".lab"))
+        copy = lab / f"Pulumi.{name}.yaml"
+        if copy.is_file():
+            return cls(name, copy.resolve(), _environment(lab / "environment"))
+        tracked = PROJECT_FOLDER / f"Pulumi.{name}.yaml"
+        if tracked.is_file():
+            return cls(name, tracked, {})
+        known = sorted(path.name.split(".")[1] for path in PROJECT_FOLDER.glob("Pulumi.*.yaml"))
+        raise UsageError(
+            f"There is no stack {name}: {tracked.name} doesn't exist. Known are {', '.join(known)}; "
+            f"make one with: pulumi stack init {name}"
+        )
+
+    def settings(self) -> Settings:
+        """What the file says, secrets opaque; raises ConfigurationError with every fault."""
+        return Settings.read(self.file)
+
+
+def _environment(file: Path) -> dict[str, str]:
+    lines = file.read_text().splitlines() if file.is_file() else []
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
