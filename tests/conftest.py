@@ -1,0 +1,22 @@
+"""What the tests of every room share: a lab of their own, and a look into its clusters."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.fleet import Lab
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """A fresh lab of three clusters, gone again after the module; only the tool cache is shared."""
+    # Not pytest's own folder: its long name would bring socket paths below it to the system's limit.
+    with tempfile.TemporaryDirectory(prefix="lab-") as folder:
+        lab = Lab(Path(folder) / "lab")
+        try:
+            lab.up(workers=2)
+            yield lab
+        finally:
+            lab.down()

@@ -1,0 +1,339 @@
+"""The graph the program registers: order, places, secrecy, protection."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from components import product
+from operations.program import Registered, is_secret
+from tests.unit.conftest import LICENSE, Run
+
+WORKERS = ("cluster-1", "cluster-2")
+
+
+def test_no_kubernetes_resource_falls_back_to_the_ambient_context(stack: Run) -> None:
+    ambient = [r.key for r in stack.kubernetes if r.provider not in ("management", *WORKERS)]
+
+    assert stack.kubernetes
+    assert ambient == []
+
+
+def test_the_signing_and_server_keys_reach_only_the_management_cluster(stack: Run) -> None:
+    holders = {r.provider for r in stack.kubernetes if "PEM of relay-" in json.dumps(r.inputs) and "-key" in text(r)}
+
+    assert holders == {"management"}
+
+
+def test_the_root_key_reaches_no_cluster_at_all(stack: Run) -> None:
+    assert [r.key for r in stack.kubernetes if "relay-root-key" in text(r)] == []
+
+
+def test_a_worker_gets_the_root_certificate_and_the_token_and_no_other_secret(stack: Run) -> None:
+    for worker in WORKERS:
+        secrets = {
+            r.inputs["metadata"]["name"]: set(unwrapped(r.inputs["stringData"])) for r in on(stack, worker, "v1:Secret")
+        }
+
+        assert secrets == {product.RELAY_ROOT_SECRET: {"ca.crt"}, product.RELAY_TOKEN_SECRET: {"token"}}
+
+
+def test_nothing_secret_travels_outside_the_secret_envelope(stack: Run) -> None:
+    secrets = [LICENSE, "(value of relay-identity-token)", "(value of relay-forwarding-token)"]
+    secrets += [f"(PEM of relay-{name}-key)" for name in ("server", "signing")]
+    naked = [
+        (r.key, secret)
+        for r in stack.kubernetes
+        for secret in secrets
+        if secret in json.dumps([value for value in r.inputs.values() if not is_secret(value)])
+    ]
+
+    assert naked == []
+
+
+def test_every_secret_really_travels(stack: Run) -> None:
+    wire = json.dumps([r.inputs for r in stack.kubernetes])
+
+    for secret in (LICENSE, "(value of relay-identity-token)", "(value of relay-forwarding-token)"):
+        assert secret in wire
+
+
+def test_the_fleets_record_holds_no_secret(stack: Run) -> None:
+    record = text(stack.named("fleet-record"))
+
+    assert LICENSE not in record
+    assert "(value of" not in record
+    assert "-key)" not in record
+
+
+def test_everything_a_worker_gets_but_its_registration_lands_in_its_own_cluster(stack: Run) -> None:
+    for worker in WORKERS:
+        children = [r for r in stack.kubernetes if r.parent in (worker, f"{worker}-addons")]
+        own = [r for r in children if not r.type.endswith(":KubernetesCluster")]
+
+        assert len(own) == 7
+        assert {r.provider for r in own} == {worker}
+
+
+def test_a_registration_lands_on_the_management_cluster_under_the_workers_name(stack: Run) -> None:
+    for worker in WORKERS:
+        registration = stack.named(f"{worker}-registration")
+
+        assert registration.provider == "management"
+        assert registration.inputs["metadata"] == {"name": worker, "namespace": "gloo-mesh"}
+        assert registration.inputs["spec"] == {"clusterDomain": "cluster.local"}
+
+
+def test_only_the_root_is_protected(stack: Run) -> None:
+    assert {r.name for r in stack.registered if r.protect} == {"relay-root-key", "relay-root-certificate"}
+
+
+def test_nothing_is_protected_when_the_configuration_says_so(
+    config: dict[str, Any], deploy: Callable[..., Run]
+) -> None:
+    assert not any(r.protect for r in deploy(config | {"protect": False}).registered)
+
+
+def test_the_management_release_waits_for_every_secret_and_its_crds(stack: Run) -> None:
+    awaited = stack.named("management-release").dependencies
+    secrets = {r.key for r in on(stack, "management", "v1:Secret")}
+
+    assert len(secrets) == 5
+    assert secrets <= awaited
+    assert stack.named("management-crds").key in awaited
+
+
+def test_an_agent_waits_for_root_token_crds_and_the_relays_address(stack: Run) -> None:
+    for worker in WORKERS:
+        awaited = stack.named(f"{worker}-agent").dependencies
+        names = (f"{worker}-relay-root", f"{worker}-relay-token", f"{worker}-crds", "relay-exposure-service")
+
+        assert {stack.named(name).key for name in names} <= awaited
+
+
+def test_a_registration_waits_for_its_agent_so_that_it_is_removed_first(stack: Run) -> None:
+    for worker in WORKERS:
+        awaited = stack.named(f"{worker}-registration").dependencies
+
+        assert {stack.named(f"{worker}-agent").key, stack.named("management-crds").key} <= awaited
+
+
+def test_the_address_is_read_after_the_release_but_takes_nothing_from_it(stack: Run) -> None:
+    patch = stack.named("relay-exposure-service")
+
+    assert patch.dependencies == {stack.named("management-release").key}
+    assert set(patch.inputs) <= {"apiVersion", "kind", "metadata"}
+
+
+def test_addons_wait_for_their_namespace_alone(stack: Run) -> None:
+    for worker in WORKERS:
+        release = stack.named(f"{worker}-addons-release")
+
+        assert release.dependencies == {stack.named(f"{worker}-addons-namespace").key}
+
+
+def test_workers_do_not_wait_for_each_other(stack: Run) -> None:
+    for worker, other in (WORKERS, WORKERS[::-1]):
+        awaited = {key for r in stack.kubernetes if r.provider == worker for key in r.dependencies}
+
+        assert not [key for key in awaited if f"::{other}" in key]
+
+
+def test_namespaces_wait_for_nothing(stack: Run) -> None:
+    assert {r.dependencies for r in stack.of_type("v1:Namespace")} == {frozenset()}
+
+
+def test_only_the_addons_namespace_is_injected(stack: Run) -> None:
+    labels = {
+        (r.provider, r.inputs["metadata"]["name"]): r.inputs["metadata"].get("labels")
+        for r in stack.of_type("v1:Namespace")
+    }
+
+    assert labels == {
+        ("management", "gloo-mesh"): None,
+        ("cluster-1", "gloo-mesh"): None,
+        ("cluster-2", "gloo-mesh"): None,
+        ("cluster-1", "gloo-mesh-addons"): {"istio-injection": "enabled"},
+        ("cluster-2", "gloo-mesh-addons"): {"istio-injection": "enabled"},
+    }
+
+
+def test_the_charts_make_no_certificates_or_tokens_of_their_own(stack: Run) -> None:
+    values = unwrapped(stack.named("management-release").inputs["values"])
+
+    assert values["enterprise-networking"]["selfSigned"] is False
+    assert values["enterprise-networking"]["enterpriseNetworking"]["serviceType"] == "LoadBalancer"
+
+
+def test_an_agent_dials_the_address_that_was_found_under_its_own_name(stack: Run) -> None:
+    values = unwrapped(stack.named("cluster-2-agent").inputs["values"])
+
+    assert values["relay"] == {
+        "cluster": "cluster-2",
+        "serverAddress": "192.0.2.1:9900",
+        "authority": "enterprise-networking.gloo-mesh",
+    }
+
+
+def test_addons_run_without_the_agent(stack: Run) -> None:
+    values = unwrapped(stack.named("cluster-1-addons-release").inputs["values"])
+
+    assert values.pop("licenseKey") == LICENSE
+    assert values == {
+        "enterpriseAgent": {"enabled": False},
+        "rate-limiter": {"enabled": True},
+        "ext-auth-service": {"enabled": True},
+    }
+
+
+def test_every_release_keeps_no_crds_no_old_values_and_few_revisions(stack: Run) -> None:
+    releases = [r for r in stack.of_type(":Release") if not r.name.endswith("-crds")]
+
+    assert len(releases) == 5
+    for release in releases:
+        assert (release.inputs["skipCrds"], release.inputs["resetValues"], release.inputs["maxHistory"]) == (
+            True,
+            True,
+            10,
+        )
+
+
+def test_every_release_has_the_managements_version(stack: Run) -> None:
+    assert {r.inputs["version"] for r in stack.of_type(":Release")} == {"1.2.9"}
+
+
+def test_charts_are_named_relative_to_the_project(stack: Run) -> None:
+    assert all(r.inputs["chart"].startswith("./charts/") for r in stack.of_type(":Release"))
+
+
+def test_a_missing_address_is_told_at_the_release_and_at_the_service(stack: Run) -> None:
+    told = {r.name: r.on_error for r in stack.kubernetes if r.on_error}
+
+    assert told == {
+        "management-release": ("relay-has-no-address",),
+        "relay-exposure-service": ("relay-has-no-address",),
+    }
+
+
+def test_ready_within_bounds_the_release_and_the_address(config: dict[str, Any], deploy: Callable[..., Run]) -> None:
+    stack = deploy(config | {"relay": {"readyWithin": "90s"}})
+
+    assert stack.named("management-release").inputs["timeout"] == 90
+    assert stack.named("relay-exposure-service").timeouts == ("90s", "90s")
+
+
+def test_providers_are_explicit_about_cluster_and_context(stack: Run) -> None:
+    for provider in stack.of_type("pulumi:providers:kubernetes"):
+        context = "mgmt-cluster" if provider.name == "management" else provider.name
+
+        assert provider.inputs["context"] == context
+        assert provider.inputs["clusterIdentifier"] == provider.name
+        assert provider.inputs["kubeconfig"].endswith("/kubeconfig")
+        assert (provider.inputs["enableSecretMutable"], provider.inputs["enableConfigMapMutable"]) == ("true", "true")
+
+
+def test_a_renamed_context_keeps_every_name_in_the_state(config: dict[str, Any], deploy: Callable[..., Run]) -> None:
+    before = {r.key for r in deploy(config).registered}
+    after = {
+        r.key for r in deploy(config | {"workers": {"cluster-1": {"context": "cluster-3"}, "cluster-2": {}}}).registered
+    }
+
+    assert after == before
+
+
+def test_a_removed_middle_worker_changes_no_other_name(config: dict[str, Any], deploy: Callable[..., Run]) -> None:
+    three = deploy(config | {"workers": {"cluster-1": {}, "cluster-2": {}, "cluster-3": {}}})
+    two = deploy(config | {"workers": {"cluster-1": {}, "cluster-3": {}}})
+
+    gone = {r.key for r in three.registered} - {r.key for r in two.registered}
+    assert gone
+    assert all("::cluster-2" in key for key in gone)
+    assert {r.key for r in two.registered} <= {r.key for r in three.registered}
+
+
+def test_every_resource_has_a_name_of_its_own(config: dict[str, Any], deploy: Callable[..., Run]) -> None:
+    keys = [(r.type, r.name, r.parent) for r in deploy(config).registered]
+
+    assert len(keys) == len(set(keys))
+
+
+def test_every_resource_belongs_to_a_component(stack: Run) -> None:
+    components = {r.name for r in stack.registered if r.type.startswith("gloo-mesh:index:")}
+    orphans = [
+        r.key
+        for r in stack.registered
+        if r.type.startswith(("kubernetes:", "tls:", "random:")) and r.parent not in components
+    ]
+
+    assert orphans == []
+
+
+def test_the_management_namespace_moves_names_and_authority_with_it(
+    config: dict[str, Any], deploy: Callable[..., Run]
+) -> None:
+    stack = deploy(config | {"namespace": "relay"})
+    management = unwrapped(stack.named("management-release").inputs["values"])
+
+    assert (
+        unwrapped(stack.named("cluster-1-agent").inputs["values"])["relay"]["authority"]
+        == "enterprise-networking.relay"
+    )
+    assert management["gloo-mesh-ui"]["relayClientAuthority"] == "enterprise-networking.relay"
+    assert "enterprise-networking.relay" in stack.named("relay-server-request").inputs["dnsNames"]
+    assert 'gloo-mesh"' not in json.dumps([r.inputs for r in stack.of_type("v1:Secret")])
+
+
+class TestCertificates:
+    """What is asked of the tls provider; the certificates themselves are read in tests/engine."""
+
+    def test_strict_lets_the_signing_authority_issue_clients_only(self, stack: Run) -> None:
+        signing = stack.named("relay-signing-certificate").inputs
+
+        assert signing["isCaCertificate"] is True
+        assert "client_auth" in signing["allowedUses"]
+        assert "server_auth" not in signing["allowedUses"]
+        assert "cert_signing" in signing["allowedUses"]
+
+    def test_strict_names_the_server_in_full(self, stack: Run) -> None:
+        names = stack.named("relay-server-request").inputs["dnsNames"]
+
+        assert "enterprise-networking.gloo-mesh" in names
+        assert not [name for name in names if "*" in name]
+
+    def test_compat_follows_the_vendors_page(self, config: dict[str, Any], deploy: Callable[..., Run]) -> None:
+        stack = deploy(config | {"pki": {"profile": "compat"}})
+
+        assert "*.gloo-mesh" in stack.named("relay-server-request").inputs["dnsNames"]
+        assert {"server_auth", "client_auth"} <= set(stack.named("relay-signing-certificate").inputs["allowedUses"])
+        assert stack.named("relay-server-key").inputs["rsaBits"] == 2048
+
+    @pytest.mark.parametrize("certificate", ["relay-server-certificate", "relay-signing-certificate"])
+    def test_what_the_root_issued_renews_by_itself(self, stack: Run, certificate: str) -> None:
+        assert stack.named(certificate).inputs["earlyRenewalHours"] == 30 * 24
+
+    def test_the_root_never_renews_by_itself(self, stack: Run) -> None:
+        root = stack.named("relay-root-certificate").inputs
+
+        assert "earlyRenewalHours" not in root
+        assert root["validityPeriodHours"] == 10 * 365 * 24
+
+    def test_renewed_certificates_restart_the_pods_that_mount_them(self, stack: Run) -> None:
+        networking = unwrapped(stack.named("management-release").inputs["values"])["enterprise-networking"]
+        agent = unwrapped(stack.named("cluster-1-agent").inputs["values"])
+
+        for deployment in (networking["enterpriseNetworking"], agent["enterpriseAgent"]):
+            annotations = deployment["deploymentOverrides"]["spec"]["template"]["metadata"]["annotations"]
+            assert len(annotations[product.CERTIFICATES_ANNOTATION]) == 64
+
+
+def on(stack: Run, provider: str, suffix: str) -> list[Registered]:
+    return [r for r in stack.of_type(suffix) if r.provider == provider]
+
+
+def text(resource: Registered) -> str:
+    return json.dumps(resource.inputs)
+
+
+def unwrapped(value: Any) -> Any:
+    return value["value"] if is_secret(value) else value

@@ -1,0 +1,138 @@
+"""Vendoring charts: what goes into the folder, and what is refused."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components.charts import Charts, read_lock
+from operations import charts
+from operations.stack import UsageError
+
+CRD = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "things.example"},
+    "spec": {"description": "such as {{ .Values.x }}"},
+}
+
+
+def packed(files: dict[str, str | bytes]) -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        for path, text in files.items():
+            data = text if isinstance(text, bytes) else text.encode()
+            member = tarfile.TarInfo(path)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return content.getvalue()
+
+
+def chart(name: str = "enterprise-agent", version: str = "1.2.9", **more: str | bytes) -> bytes:
+    files: dict[str, str | bytes] = {
+        f"{name}/Chart.yaml": f"name: {name}\nversion: {version}\n",
+        f"{name}/values.yaml": "relay: {}\n",
+        f"{name}/charts/crds/crds/things.yaml": yaml.safe_dump(CRD),
+    }
+    return packed(files | {f"{name}/{path}": text for path, text in more.items()})
+
+
+@pytest.mark.parametrize("content", [b"", b"not gzip", packed({"a/b": "c"}), packed({"a/Chart.yaml": "["})])
+def test_a_file_that_is_no_chart_is_refused_by_name(content: bytes, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"x\.tgz is not a packed Helm chart"):
+        charts.add(tmp_path, content, "x.tgz")
+
+
+def test_another_products_chart_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is the chart istiod"):
+        charts.add(tmp_path, chart("istiod"), "x.tgz")
+
+
+def test_a_download_of_another_version_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"is version 1\.2\.9, not 1\.2\.8"):
+        charts.add(tmp_path, chart(), "x.tgz", "1.2.8")
+
+
+def test_a_chart_without_crds_is_refused(tmp_path: Path) -> None:
+    bare = packed({"enterprise-agent/Chart.yaml": "name: enterprise-agent\nversion: 1.2.9\n"})
+
+    with pytest.raises(UsageError, match="holds no CRDs"):
+        charts.add(tmp_path, bare, "x.tgz")
+
+
+def test_nothing_is_locked_when_a_chart_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        charts.add(tmp_path, b"", "x.tgz")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_verifying_an_empty_folder_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="charts pull VERSION"):
+        charts.verify(tmp_path)
+
+
+def test_a_broken_lock_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "charts.lock").write_text("[")
+
+    with pytest.raises(UsageError, match="can't be read"):
+        charts.add(tmp_path, chart(), "x.tgz")
+
+
+def test_an_altered_archive_is_named_by_verify(tmp_path: Path) -> None:
+    charts.add(tmp_path, chart("gloo-mesh-enterprise"), "y.tgz")
+    charts.add(tmp_path, chart(), "x.tgz")
+    (tmp_path / "enterprise-agent-1.2.9.tgz").write_bytes(b"altered")
+
+    (fault,) = charts.verify(tmp_path)
+    assert "enterprise-agent-1.2.9.tgz was altered" in fault
+
+
+def test_both_charts_added_make_a_version_complete(tmp_path: Path) -> None:
+    charts.add(tmp_path, chart(), "x.tgz")
+    charts.add(tmp_path, chart("gloo-mesh-enterprise"), "y.tgz")
+
+    assert charts.verify(tmp_path) == []
+    assert list(Charts.faults(tmp_path, "1.2.9")) == []
+
+
+def test_adding_twice_keeps_one_entry_and_the_same_digests(tmp_path: Path) -> None:
+    charts.add(tmp_path, chart(), "x.tgz")
+    once = read_lock(tmp_path)
+    charts.add(tmp_path, chart(), "x.tgz")
+
+    assert read_lock(tmp_path) == once
+
+
+def test_another_version_stays_beside_the_first(tmp_path: Path) -> None:
+    charts.add(tmp_path, chart(), "x.tgz")
+    charts.add(tmp_path, chart(version="1.2.10"), "x.tgz")
+
+    assert {entry.version for entry in read_lock(tmp_path)} == {"1.2.9", "1.2.10"}
+
+
+def test_crds_are_kept_on_delete_and_printed_without_templating(tmp_path: Path) -> None:
+    charts.add(tmp_path, chart(), "x.tgz")
+    with tarfile.open(tmp_path / "enterprise-agent-crds-1.2.9.tgz") as archive:
+        files = {name: archive.extractfile(name).read().decode() for name in archive.getnames()}  # pyright: ignore[reportOptionalMemberAccess]
+    (crd,) = yaml.safe_load_all(files["enterprise-agent-crds/files/crds.yaml"])
+
+    assert crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    assert crd["spec"] == CRD["spec"]
+    assert "{{ .Values" not in files["enterprise-agent-crds/templates/crds.yaml"]
+
+
+def test_crds_inside_a_packed_subchart_are_found(tmp_path: Path) -> None:
+    inner = packed({"sub/crds/more.yaml": yaml.safe_dump(CRD | {"metadata": {"name": "more.example"}})})
+    archive = charts.Archive.read(chart(**{"charts/sub-1.tgz": inner}), "x.tgz")
+
+    assert {crd["metadata"]["name"] for crd in archive.crds} == {"things.example", "more.example"}
+
+
+def test_default_values_are_the_vendors_text(tmp_path: Path) -> None:
+    charts.add(tmp_path, chart(), "x.tgz")
+    charts.add(tmp_path, chart("gloo-mesh-enterprise"), "y.tgz")
+
+    assert charts.values(tmp_path, "enterprise-agent", "1.2.9") == "relay: {}\n"
