@@ -6,6 +6,7 @@ tracked file, so that the demo's stack is found unaided.
 """
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,4 +51,4 @@ class Stack:
 
 def _environment(file: Path) -> dict[str, str]:
     lines = file.read_text().splitlines() if file.is_file() else []
-    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    return dict(os.path.expandvars(word).split("=", 1) for line in lines for word in shlex.split(line, comments=True))

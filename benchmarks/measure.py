@@ -1,0 +1,61 @@
+"""One timed run of a command: seconds, the memory of its process tree, its writes.
+
+Owns the clock and the samples. Memory is PSS (shared pages counted once), sampled, so short peaks are missed.
+"""
+
+import contextlib
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+SAMPLE_SECONDS = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What one run cost, as `.lab/bench.json` holds it."""
+
+    tool: str
+    workers: int
+    phase: str
+    seconds: float
+    peak_mb: int
+    writes: int
+
+
+class CommandFailedError(Exception):
+    """A measured command failed; its figures would mean nothing."""
+
+
+def timed(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> tuple[float, int]:
+    """Run a command to its end: its seconds and the peak of its process tree in MB."""
+    began = time.monotonic()
+    with subprocess.Popen(
+        command, env=environment, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        peak = 0
+        while True:
+            # Waiting is the condition; the time-out is the sampling interval.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(SAMPLE_SECONDS)
+                break
+            peak = max(peak, _memory(process.pid))
+        seconds = time.monotonic() - began
+        if process.returncode:
+            told = process.stderr.read() if process.stderr else ""
+            raise CommandFailedError(f"{' '.join(command[:3])} failed: {told.strip()[-2000:]}")
+    return seconds, peak // 2**20
+
+
+def _memory(pid: int) -> int:
+    total = 0
+    with contextlib.suppress(psutil.Error):
+        root = psutil.Process(pid)
+        for process in (root, *root.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                total += process.memory_full_info().pss
+    return total

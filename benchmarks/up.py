@@ -1,0 +1,28 @@
+"""One `pulumi up` of a stack on the lab, without preview and refresh: what the benchmark times.
+
+    python -m benchmarks.up STACK FILE
+
+`operations up` always previews; the shell flow doesn't, so this is the like of it.
+"""
+
+import sys
+
+from pulumi import automation
+
+from operations import program
+
+
+def main() -> None:
+    """Bring the stack up; the engine's own output goes to stderr when it fails."""
+    name, file = sys.argv[1:]
+    stack = automation.select_stack(
+        name,
+        project_name="gloo-mesh",
+        program=program.run,
+        opts=automation.LocalWorkspaceOptions(work_dir=str(program.PROJECT_FOLDER)),
+    )
+    stack.up(config_file=file, parallel=64, color="never", suppress_outputs=True, show_secrets=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""A fleet under test: a lab, a stack of its own on it, and the commands a user would run.
+
+Everything is driven through `python -m operations … --json` and looked at through the Kubernetes API.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+from kubernetes import client, config
+
+from lab import stack
+from lab.cluster import Event
+from lab.fleet import MANAGEMENT, Lab
+from lab.plugins import REPOSITORY
+
+NAMESPACES = ("gloo-mesh", "gloo-mesh-addons")
+Report = dict[str, Any]
+
+
+class Fleet:
+    """A stack on a lab."""
+
+    def __init__(self, lab: Lab, name: str, changes: dict[str, object]) -> None:
+        self.lab = lab
+        self.name = name
+        self.file = stack.prepare(lab, name, changes)
+
+    def configure(self, key: str, value: object) -> None:
+        """Change one key of the stack's file; None takes it out."""
+        document = yaml.safe_load(self.file.read_text())
+        document["config"].pop(f"gloo-mesh:{key}", None)
+        if value is not None:
+            document["config"][f"gloo-mesh:{key}"] = value
+        self.file.write_text(yaml.safe_dump(document))
+
+    def run(self, verb: str, *options: str) -> subprocess.CompletedProcess[str]:
+        """One operations command, as a user runs it."""
+        return subprocess.run(
+            [sys.executable, "-m", "operations", verb, "--stack", self.name, *options],
+            cwd=REPOSITORY,
+            env={**self.lab.environment(), "GLOO_MESH_LAB": str(self.lab.root)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def report(self, verb: str, *options: str) -> Report:
+        """What a command that must succeed said to machines."""
+        done = self.run(verb, "--json", *options)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def preview(self) -> Report:
+        return self.report("preview")
+
+    def up(self) -> Report:
+        return self.report("up", "--yes")
+
+    def pulumi(self, *arguments: str, given: str = "") -> str:
+        """Pulumi's own CLI on this stack."""
+        done = subprocess.run(
+            [self.lab.tool("pulumi"), "-C", self.lab.root, "--non-interactive", *arguments, "--stack", self.name],
+            env=self.lab.environment(),
+            input=given,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def api(self, cluster: str) -> client.ApiClient:
+        return config.new_client_from_config(str(self.lab.kubeconfig), cluster)
+
+    def core(self, cluster: str) -> client.CoreV1Api:
+        return client.CoreV1Api(self.api(cluster))
+
+    def apps(self, cluster: str) -> client.AppsV1Api:
+        return client.AppsV1Api(self.api(cluster))
+
+    def custom(self, group: str, version: str, plural: str) -> dict[str, Any]:
+        """Custom resources in gloo-mesh on the management cluster, by name."""
+        api = client.CustomObjectsApi(self.api(MANAGEMENT))
+        listed: Any = api.list_namespaced_custom_object(group, version, "gloo-mesh", plural)
+        return {item["metadata"]["name"]: item for item in listed["items"]}
+
+    def registrations(self) -> dict[str, Any]:
+        return self.custom("multicluster.solo.io", "v1alpha1", "kubernetesclusters")
+
+    def secret(self, cluster: str, name: str) -> dict[str, str]:
+        """A Secret's keys, as they lie in the API (base64)."""
+        found: Any = self.core(cluster).read_namespaced_secret(name, "gloo-mesh")
+        return found.data
+
+    def writes(self) -> dict[str, list[Event]]:
+        """Everything the deployer ever wrote, by cluster."""
+        return {cluster: self.lab.audit(cluster) for cluster in self.lab.clusters()}
+
+    def versions(self) -> dict[str, str]:
+        """The resourceVersion of every object a deployment made, by cluster and path."""
+        versions: dict[str, str] = {}
+        for cluster in self.lab.clusters():
+            core, apps = self.core(cluster), self.apps(cluster)
+            crds = client.ApiextensionsV1Api(self.api(cluster)).list_custom_resource_definition()
+            lists: list[Any] = [crds, core.list_namespace()]
+            for namespace in NAMESPACES:
+                lists += [
+                    read(namespace)
+                    for read in (
+                        core.list_namespaced_secret,
+                        core.list_namespaced_config_map,
+                        core.list_namespaced_service,
+                        core.list_namespaced_pod,
+                        apps.list_namespaced_deployment,
+                    )
+                ]
+            for item in (item for listed in lists for item in listed.items):
+                meta = item.metadata
+                key = f"{cluster} {type(item).__name__} {meta.namespace}/{meta.name}"
+                versions[key] = meta.resource_version
+        return versions
+
+
+def changed(report: Report, clusters: Iterable[str] | None = None) -> dict[str, dict[str, str]]:
+    """Operations by resource, by cluster; clusters without any left out."""
+    return {
+        name: cluster["changed"]
+        for name, cluster in report["clusters"].items()
+        if cluster["changed"] and (clusters is None or name in clusters)
+    }

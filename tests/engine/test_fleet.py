@@ -1,0 +1,347 @@
+"""The life of a fleet under the real engine, in the order it is lived; each test leaves it converged."""
+
+import base64
+import json
+import signal
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from cryptography import x509
+from kubernetes import client
+
+from lab.cluster import components
+from lab.fleet import MANAGEMENT, Lab
+from tests.engine.fleet import Fleet, Report, changed
+
+pytestmark = pytest.mark.engine
+
+WORKERS = ("cluster-1", "cluster-2")
+CLUSTERS = (MANAGEMENT, *WORKERS)
+RELAY_SECRETS = {
+    "relay-server-tls-secret": {"tls.key", "tls.crt", "ca.crt"},
+    "relay-tls-signing-secret": {"tls.key", "tls.crt", "ca.crt"},
+    "relay-root-tls-secret": {"ca.crt"},
+    "relay-identity-token-secret": {"token"},
+    "relay-forwarding-identity-token-secret": {"token"},
+}
+
+
+@pytest.fixture(scope="module")
+def fleet(lab: Lab) -> Fleet:
+    """The lab stack on three clusters, not deployed yet."""
+    return Fleet(lab, "engine", {})
+
+
+@pytest.fixture(scope="module")
+def previewed(fleet: Fleet) -> Report:
+    """The preview of a fleet that doesn't exist."""
+    return fleet.preview()
+
+
+@pytest.fixture(scope="module")
+def deployed(fleet: Fleet, previewed: Report) -> Report:
+    """The first up."""
+    assert fleet.writes() == {cluster: [] for cluster in CLUSTERS}, "the preview wrote something"
+    return fleet.up()
+
+
+def test_a_preview_of_nothing_shows_creations_only(previewed: Report) -> None:
+    assert set(previewed["changes"]) == {"create"}
+    assert set(changed(previewed)) == {"certificates", "management", *WORKERS}
+
+
+def test_a_preview_writes_nothing(fleet: Fleet, deployed: Report) -> None:
+    # Looked at before the first up wrote; see `deployed`. A preview of a deployed fleet must not either.
+    before = fleet.writes()
+    fleet.configure("relay", {"readyWithin": "7m"})
+    fleet.preview()
+    fleet.configure("relay", None)
+
+    assert fleet.writes() == before
+
+
+def test_what_was_previewed_is_what_was_done(previewed: Report, deployed: Report) -> None:
+    assert changed(deployed) == changed(previewed)
+
+
+def test_everything_the_management_cluster_needs_is_there(fleet: Fleet, deployed: Report) -> None:
+    namespace: Any = fleet.core(MANAGEMENT).read_namespace("gloo-mesh")
+    service: Any = fleet.core(MANAGEMENT).read_namespaced_service("enterprise-networking", "gloo-mesh")
+
+    assert "istio-injection" not in namespace.metadata.labels
+    assert {name: set(fleet.secret(MANAGEMENT, name)) for name in RELAY_SECRETS} == RELAY_SECRETS
+    assert service.spec.type == "LoadBalancer"
+    assert deployments(fleet, MANAGEMENT, "gloo-mesh") >= {"enterprise-networking", "dashboard"}
+    assert set(fleet.registrations()) == set(WORKERS)
+
+
+@pytest.mark.parametrize("worker", WORKERS)
+def test_everything_a_worker_needs_is_there_and_no_key_of_an_authority(
+    fleet: Fleet, deployed: Report, worker: str
+) -> None:
+    listed: Any = fleet.core(worker).list_namespaced_secret("gloo-mesh")
+    own = {s.metadata.name: set(s.data) for s in listed.items if not s.metadata.name.startswith("sh.helm")}
+
+    assert own == {"relay-root-tls-secret": {"ca.crt"}, "relay-identity-token-secret": {"token"}}
+    assert fleet.secret(worker, "relay-root-tls-secret") == fleet.secret(MANAGEMENT, "relay-root-tls-secret")
+    assert deployments(fleet, worker, "gloo-mesh") == {"enterprise-agent"}
+    assert agent_arguments(fleet, worker) >= {f"--cluster={worker}", "--relay-address=127.0.0.1:9900"}
+
+
+@pytest.mark.parametrize("worker", WORKERS)
+def test_addons_run_with_istios_proxy(fleet: Fleet, deployed: Report, worker: str) -> None:
+    pods: Any = fleet.core(worker).list_namespaced_pod("gloo-mesh-addons")
+
+    assert deployments(fleet, worker, "gloo-mesh-addons") == {"rate-limiter", "ext-auth-service", "redis"}
+    for pod in pods.items:
+        assert "istio-proxy" in [container.name for container in pod.spec.containers]
+        assert all(status.ready for status in pod.status.container_statuses)
+
+
+def test_the_server_certificate_is_the_relays_alone(fleet: Fleet, deployed: Report) -> None:
+    server = certificate(fleet, "relay-server-tls-secret")
+    signing = certificate(fleet, "relay-tls-signing-secret")
+    names = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    uses = signing.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+
+    assert "enterprise-networking.gloo-mesh" in names.get_values_for_type(x509.DNSName)
+    assert x509.ExtendedKeyUsageOID.SERVER_AUTH not in list(uses)
+    assert server.serial_number != signing.serial_number
+
+
+def test_the_fleet_describes_itself_without_secrets(fleet: Fleet, deployed: Report) -> None:
+    record: Any = fleet.core(MANAGEMENT).read_namespaced_config_map("gloo-mesh-fleet", "gloo-mesh")
+    identities = {}
+    for name, context in (("management", MANAGEMENT), *((worker, worker) for worker in WORKERS)):
+        namespace: Any = fleet.core(context).read_namespace("gloo-mesh")
+        identities[name] = namespace.metadata.uid
+
+    assert json.loads(record.data["clusters"]) == identities
+    assert (record.data["stack"], record.data["version"]) == ("engine", "1.2.9")
+    assert set(json.loads(record.data["certificates"])) == {"relay-root", "relay-server", "relay-signing"}
+    tokens = [base64.b64decode(fleet.secret(MANAGEMENT, "relay-identity-token-secret")["token"]).decode()]
+    assert not [token for token in tokens if token in json.dumps(record.data)]
+
+
+def test_the_state_holds_no_secret_in_clear(fleet: Fleet, deployed: Report) -> None:
+    state = fleet.pulumi("stack", "export")
+    secrets = [
+        base64.b64decode(fleet.secret(MANAGEMENT, name)[key]).decode()
+        for name, key in (
+            ("relay-identity-token-secret", "token"),
+            ("relay-forwarding-identity-token-secret", "token"),
+            ("gloo-mesh-enterprise-license", "key"),
+        )
+    ]
+
+    assert "PRIVATE KEY" not in state
+    assert [secret for secret in secrets if secret in state] == []
+
+
+def test_a_second_up_changes_nothing_writes_nothing_touches_nothing(fleet: Fleet, deployed: Report) -> None:
+    writes, versions = fleet.writes(), fleet.versions()
+
+    report = fleet.up()
+
+    assert report["changes"] == {}
+    assert fleet.writes() == writes
+    assert fleet.versions() == versions
+
+
+def test_a_refresh_finds_no_drift(fleet: Fleet, deployed: Report) -> None:
+    # `operations preview` refreshes whenever every cluster answers.
+    report = fleet.preview()
+
+    assert report["unreachable"] == {}
+    assert report["changes"] == {}
+
+
+def test_a_deleted_secret_and_an_edited_label_are_seen_and_repaired(fleet: Fleet, deployed: Report) -> None:
+    core = fleet.core("cluster-1")
+    core.delete_namespaced_secret("relay-identity-token-secret", "gloo-mesh")
+    core.patch_namespace("gloo-mesh-addons", {"metadata": {"labels": {"istio-injection": "disabled"}}})
+
+    seen = changed(fleet.preview())
+    fleet.up()
+
+    assert seen == {"cluster-1": {"cluster-1-relay-token": "create", "cluster-1-addons-namespace": "update"}}
+    namespace: Any = core.read_namespace("gloo-mesh-addons")
+    assert namespace.metadata.labels["istio-injection"] == "enabled"
+    assert fleet.secret("cluster-1", "relay-identity-token-secret") == fleet.secret(
+        MANAGEMENT, "relay-identity-token-secret"
+    )
+    assert fleet.preview()["changes"] == {}
+
+
+def test_a_change_of_management_alone_leaves_the_workers_unchanged_in_a_preview(fleet: Fleet, deployed: Report) -> None:
+    fleet.configure("relay", {"readyWithin": "6m"})
+
+    seen = changed(fleet.preview())
+
+    assert seen == {"management": {"management-release": "update"}}
+    fleet.up()
+    fleet.configure("relay", None)
+    fleet.up()
+
+
+def test_a_moved_address_reaches_the_agents(fleet: Fleet, deployed: Report) -> None:
+    status = {"status": {"loadBalancer": {"ingress": [{"hostname": "relay.example"}]}}}
+    fleet.core(MANAGEMENT).patch_namespaced_service_status("enterprise-networking", "gloo-mesh", status)
+
+    seen = changed(fleet.preview(), WORKERS)
+    fleet.up()
+
+    assert seen == {worker: {f"{worker}-agent": "update"} for worker in WORKERS}
+    for worker in WORKERS:
+        assert "--relay-address=relay.example:9900" in agent_arguments(fleet, worker)
+
+
+def test_a_certificate_near_its_end_is_renewed_by_a_plain_up(fleet: Fleet, deployed: Report) -> None:
+    before = certificate(fleet, "relay-server-tls-secret")
+    root = fleet.secret(MANAGEMENT, "relay-root-tls-secret")
+    state = json.loads(fleet.pulumi("stack", "export"))
+    (server,) = [
+        resource
+        for resource in state["deployment"]["resources"]
+        if resource["urn"].endswith("::relay-server-certificate")
+    ]
+    soon = datetime.now(UTC) + timedelta(days=3)
+    server["outputs"]["validityEndTime"] = soon.strftime("%Y-%m-%dT%H:%M:%SZ")
+    fleet.pulumi("stack", "import", given=json.dumps(state))
+
+    report = fleet.up()
+
+    assert changed(report)["certificates"] == {"relay-server-certificate": "replace"}
+    assert changed(report, WORKERS) == {}
+    assert certificate(fleet, "relay-server-tls-secret").serial_number != before.serial_number
+    assert fleet.secret(MANAGEMENT, "relay-root-tls-secret") == root
+    assert fleet.preview()["changes"] == {}
+
+
+def test_a_middle_worker_comes_and_goes_alone(fleet: Fleet, deployed: Report) -> None:
+    fleet.lab.up(3)
+    fleet.configure("workers", {worker: {} for worker in (*WORKERS, "cluster-3")})
+    added = changed(fleet.up())
+    versions = {key: value for key, value in fleet.versions().items() if "cluster-2 " not in key}
+    fleet.configure("workers", {"cluster-1": {}, "cluster-3": {}})
+    removed = changed(fleet.up())
+
+    record = {"fleet-record": "update"}
+    assert added == {
+        "cluster-3": dict.fromkeys(names("cluster-3"), "create"),
+        "management": record | {"cluster-3-registration": "create"},
+    }
+    assert removed == {
+        "cluster-2": dict.fromkeys(names("cluster-2"), "delete"),
+        "management": record | {"cluster-2-registration": "delete"},
+    }
+    assert set(fleet.registrations()) == {"cluster-1", "cluster-3"}
+    left: Any = fleet.core("cluster-2").list_namespace()
+    assert not [n for n in left.items if n.metadata.name.startswith("gloo-mesh")]
+    after = fleet.versions()
+    moved = [key for key, value in versions.items() if after.get(key) != value]
+    assert [key for key in moved if "gloo-mesh-fleet" not in key] == []
+
+
+def test_a_worker_is_deregistered_before_its_agent_goes(fleet: Fleet, deployed: Report) -> None:
+    (deregistered,) = [
+        event
+        for event in fleet.lab.audit(MANAGEMENT)
+        if event["verb"] == "delete" and event["objectRef"]["resource"] == "kubernetesclusters"
+    ]
+    (agent,) = [
+        event
+        for event in fleet.lab.audit("cluster-2")
+        if event["verb"] == "delete"
+        and event["objectRef"]["resource"] == "deployments"
+        and event["objectRef"]["name"] == "enterprise-agent"
+    ]
+
+    assert deregistered["stageTimestamp"] < agent["requestReceivedTimestamp"]
+
+
+def test_a_protected_root_stops_a_removal_before_anything_goes(fleet: Fleet, deployed: Report) -> None:
+    fleet.configure("protect", True)
+    fleet.up()
+    versions = fleet.versions()
+
+    refused = fleet.run("remove", "--yes")
+
+    assert refused.returncode == 1
+    assert "set gloo-mesh:protect to false" in refused.stderr
+    assert fleet.versions() == versions
+    fleet.configure("protect", False)
+    fleet.up()
+
+
+def test_a_removal_leaves_nothing_but_crds(fleet: Fleet, deployed: Report) -> None:
+    fleet.report("remove", "--yes")
+
+    for cluster in fleet.lab.clusters():
+        api = fleet.api(cluster)
+        namespaces: Any = fleet.core(cluster).list_namespace()
+        rbac = client.RbacAuthorizationV1Api(api)
+        admission = client.AdmissionregistrationV1Api(api)
+        everywhere: list[Any] = [
+            namespaces,
+            rbac.list_cluster_role(),
+            rbac.list_cluster_role_binding(),
+            admission.list_validating_webhook_configuration(),
+        ]
+        crds: Any = client.ApiextensionsV1Api(api).list_custom_resource_definition()
+        left = [item.metadata.name for listed in everywhere for item in listed.items]
+
+        assert [name for name in left if "gloo" in name or "enterprise" in name or "dashboard" in name] == []
+        assert [crd.metadata.name for crd in crds.items if crd.metadata.name.endswith("solo.io")]
+
+
+def test_no_address_in_time_is_told_with_service_cluster_and_remedy(fleet: Fleet) -> None:
+    fleet.configure("relay", {"readyWithin": "15s"})
+    with without_load_balancer(fleet.lab):
+        failed = fleet.run("up", "--yes")
+
+    assert failed.returncode == 1
+    for part in ("enterprise-networking", "gloo-mesh", "management", MANAGEMENT, "relay.readyWithin"):
+        assert part in failed.stderr
+    assert "Traceback" not in failed.stdout + failed.stderr
+    fleet.up()
+    assert fleet.preview()["changes"] == {}
+
+
+class without_load_balancer:  # noqa: N801 - read as a clause
+    """Stop what assigns addresses (and readies pods) on the management cluster, for a while."""
+
+    def __init__(self, lab: Lab) -> None:
+        below = lab.root / "kwok/clusters" / MANAGEMENT
+        self._processes = [process for _, name, process in components(below) if name == "kwok-controller"]
+
+    def __enter__(self) -> None:
+        assert self._processes
+        for process in self._processes:
+            process.send_signal(signal.SIGSTOP)
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.send_signal(signal.SIGCONT)
+
+
+def deployments(fleet: Fleet, cluster: str, namespace: str) -> set[str]:
+    """The Deployments that are ready."""
+    listed: Any = fleet.apps(cluster).list_namespaced_deployment(namespace)
+    return {item.metadata.name for item in listed.items if item.status.ready_replicas == item.spec.replicas}
+
+
+def agent_arguments(fleet: Fleet, cluster: str) -> set[str]:
+    found: Any = fleet.apps(cluster).read_namespaced_deployment("enterprise-agent", "gloo-mesh")
+    return set(found.spec.template.spec.containers[0].args)
+
+
+def certificate(fleet: Fleet, secret: str) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(base64.b64decode(fleet.secret(MANAGEMENT, secret)["tls.crt"]))
+
+
+def names(worker: str) -> list[str]:
+    """What a worker has on its own cluster, by logical name."""
+    parts = ("namespace", "relay-root", "relay-token", "crds", "agent", "addons-namespace", "addons-release")
+    return [f"{worker}-{part}" for part in parts]
