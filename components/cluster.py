@@ -22,4 +22,6 @@ def connect(cluster: ClusterSettings) -> k8s.Provider:
         # A Secret or ConfigMap with a fixed name would otherwise be deleted and made anew to change it.
         enable_secret_mutable=True,
         enable_config_map_mutable=True,
+        # What we own we repair, whoever edited it: a hand-made label would end an `up` in a field conflict.
+        enable_patch_force=True,
     )

@@ -237,7 +237,9 @@ def _secret_faults(raw: Mapping[str, object], secret: Collection[str]) -> Iterat
 
 
 def _sentence(model: type[BaseModel], fault: Any) -> str:
-    *where, last = [str(part) for part in fault["loc"] if part != "[key]"]
+    # pydantic marks a fault in an entry's name, rather than in its value, by a last step of its own.
+    loc = fault["loc"][:-1] if len(fault["loc"]) > 1 and fault["loc"][-1] == "[key]" else fault["loc"]
+    *where, last = map(str, loc)
     key = f"{PROJECT}:" + ".".join([*where, last])
     for part in where:
         model = _model_of(model, part)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from kubernetes import client
 
 from lab.cluster import components
@@ -106,7 +107,7 @@ def test_the_server_certificate_is_the_relays_alone(fleet: Fleet, deployed: Repo
     uses = signing.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
 
     assert "enterprise-networking.gloo-mesh" in names.get_values_for_type(x509.DNSName)
-    assert x509.ExtendedKeyUsageOID.SERVER_AUTH not in list(uses)
+    assert ExtendedKeyUsageOID.SERVER_AUTH not in list(uses)
     assert server.serial_number != signing.serial_number
 
 

@@ -2,9 +2,10 @@
 
 import base64
 import json
-import os
+import secrets
+import subprocess
 import tarfile
-from collections import Counter
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -27,8 +28,9 @@ from lab.fleet import Lab
 pytestmark = pytest.mark.engine
 
 CLUSTER = "cluster-1"
-PENDING = {"status.phase": "never"}
 Program = Callable[[], None]
+Connect = Callable[..., pulumi.ResourceOptions]
+Core = Any  # the client takes dictionaries, its types don't say so
 
 
 class Trial:
@@ -102,23 +104,522 @@ def trial(environment: None, request: pytest.FixtureRequest) -> Iterator[Trial]:
 
 
 @pytest.fixture(scope="module")
-def core(lab: Lab) -> client.CoreV1Api:
+def core(lab: Lab) -> Core:
     return client.CoreV1Api(config.new_client_from_config(str(lab.kubeconfig), CLUSTER))
 
 
 @pytest.fixture
-def namespace(core: client.CoreV1Api, request: pytest.FixtureRequest) -> Iterator[str]:
+def namespace(core: Core) -> Iterator[str]:
     """A namespace that isn't Pulumi's."""
-    name = f"ns-{abs(hash(request.node.name)) % 10**8}"
+    name = f"trial-{secrets.token_hex(4)}"
     core.create_namespace({"metadata": {"name": name}})
     yield name
     core.delete_namespace(name)
 
 
 @pytest.fixture
-def connect(lab: Lab) -> Callable[..., pulumi.ResourceOptions]:
+def connect(lab: Lab) -> Connect:
+    """The options of a resource on the trial's cluster; called within a program."""
+
     def connect(**settings: Any) -> pulumi.ResourceOptions:
-        given = {"kubeconfig": str(lab.kubeconfig), "context": CLUSTER, "cluster_identifier": CLUSTER} | settings
+        given: dict[str, Any] = {
+            "kubeconfig": str(lab.kubeconfig),
+            "context": CLUSTER,
+            "cluster_identifier": CLUSTER,
+        } | settings
         return pulumi.ResourceOptions(provider=k8s.Provider("cluster", **given))
 
     return connect
+
+
+def packed_chart(folder: Path, name: str, version: str, *templates: dict[str, Any]) -> str:
+    """A chart with these objects, as a .tgz named without its version, so that its path stays the same."""
+    source = folder / name
+    (source / "templates").mkdir(parents=True, exist_ok=True)
+    (source / "Chart.yaml").write_text(json.dumps({"apiVersion": "v2", "name": name, "version": version}))
+    (source / "templates/all.yaml").write_text("\n---\n".join(map(json.dumps, templates)))
+    with tarfile.open(folder / f"{name}.tgz", "w:gz") as archive:
+        archive.add(source, arcname=name)
+    return str(folder / f"{name}.tgz")
+
+
+def config_map(name: str, **data: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+
+
+NEVER_READY = {
+    "apiVersion": "v1",
+    "kind": "PersistentVolumeClaim",
+    "metadata": {"name": "never"},
+    "spec": {
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": "nobody-provides-this",
+        "resources": {"requests": {"storage": "1Gi"}},
+    },
+}
+
+
+def records(core: Core, namespace: str) -> list[str]:
+    """The status of each of Helm's records in a namespace, oldest first."""
+    found = core.list_namespaced_secret(namespace, label_selector="owner=helm").items
+    return [item.metadata.labels["status"] for item in sorted(found, key=lambda item: item.metadata.name)]
+
+
+def test_a_use_that_does_not_exist_is_refused_before_anything_is_made(trial: Trial) -> None:
+    def program() -> None:
+        key = tls.PrivateKey("key", algorithm="ECDSA", ecdsa_curve="P256")
+        tls.SelfSignedCert(
+            "root", private_key_pem=key.private_key_pem, allowed_uses=["signing"], validity_period_hours=1
+        )
+
+    assert "signing" in trial.failing_up(program)
+
+
+def test_keys_and_passwords_are_made_once_renewed_in_time_and_never_in_the_clear(trial: Trial) -> None:
+    def program(generation: str = "1", root_renewal: int = 24) -> None:
+        password = random.RandomPassword("token", length=40, special=False, keepers={"generation": generation})
+        root_key = tls.PrivateKey("root-key", algorithm="RSA", rsa_bits=2048)
+        root = tls.SelfSignedCert(
+            "root",
+            private_key_pem=root_key.private_key_pem,
+            is_ca_certificate=True,
+            subject={"common_name": "root", "organization": "trial"},
+            allowed_uses=["cert_signing", "crl_signing"],
+            validity_period_hours=100,
+            early_renewal_hours=root_renewal,
+            max_path_length=1,
+        )
+        key = tls.PrivateKey("key", algorithm="ECDSA", ecdsa_curve="P256")
+        request = tls.CertRequest(
+            "request",
+            private_key_pem=key.private_key_pem,
+            subject={"common_name": "server"},
+            dns_names=["server.example", "*.server.example"],
+        )
+        leaf = tls.LocallySignedCert(
+            "leaf",
+            cert_request_pem=request.cert_request_pem,
+            ca_private_key_pem=root_key.private_key_pem,
+            ca_cert_pem=root.cert_pem,
+            allowed_uses=["digital_signature", "server_auth"],
+            validity_period_hours=10,
+            max_path_length=0,
+        )
+        for name, output in {
+            "password": password.result,
+            "root key": root_key.private_key_pem,
+            "key": key.private_key_pem_pkcs8,
+            "root": root.cert_pem,
+            "leaf": leaf.cert_pem,
+        }.items():
+            pulumi.export(name, output)
+
+    assert set(trial.up(program).values()) == {"create"}
+    first = trial.outputs()
+    state = json.dumps(trial.stack.export_stack().deployment)
+
+    for name in ("password", "root key", "key"):
+        assert trial.stack.outputs()[name].secret
+        assert json.dumps(first[name])[1:60] not in state, f"the {name} must be encrypted"
+    assert len(first["password"]) == 40
+    assert first["password"].isalnum()
+    assert first["root key"].startswith("-----BEGIN RSA PRIVATE KEY-----")
+    assert first["key"].startswith("-----BEGIN PRIVATE KEY-----")
+    assert_root(x509.load_pem_x509_certificate(first["root"].encode()))
+    assert_leaf(
+        x509.load_pem_x509_certificate(first["leaf"].encode()), x509.load_pem_x509_certificate(first["root"].encode())
+    )
+
+    assert trial.up(program) == {}
+    assert trial.outputs() == first
+
+    assert trial.up(lambda: program(generation="2")) == {"token": "replace"}
+    assert trial.outputs() == first | {"password": trial.outputs()["password"]}
+    assert trial.outputs()["password"] != first["password"]
+
+    # A renewal time alone is no reason to issue again, unless it has come.
+    assert trial.up(lambda: program(generation="2", root_renewal=48)) == {"root": "update"}
+    assert trial.outputs()["root"] == first["root"]
+
+    soon = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    trial.edit("root", lambda resource: resource["outputs"].update(validityEndTime=soon))
+
+    def renewed() -> None:
+        program(generation="2", root_renewal=48)
+
+    assert trial.preview(renewed) == {"root": "replace", "leaf": "replace"}
+    assert trial.up(renewed) == {"root": "replace", "leaf": "replace"}
+    assert trial.outputs()["root key"] == first["root key"]
+    assert trial.outputs()["root"] != first["root"]
+    assert trial.up(renewed) == {}
+
+
+def assert_root(root: x509.Certificate) -> None:
+    constraints = root.extensions.get_extension_for_class(x509.BasicConstraints)
+    uses = root.extensions.get_extension_for_class(x509.KeyUsage)
+
+    assert constraints.critical
+    assert constraints.value == x509.BasicConstraints(ca=True, path_length=1)
+    assert uses.critical
+    assert uses.value.key_cert_sign
+    assert uses.value.crl_sign
+    assert not uses.value.digital_signature
+
+
+def assert_leaf(leaf: x509.Certificate, root: x509.Certificate) -> None:
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    known_root = root.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    known_authority = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+    constraints = leaf.extensions.get_extension_for_class(x509.BasicConstraints)
+
+    leaf.verify_directly_issued_by(root)
+    assert names.get_values_for_type(x509.DNSName) == ["server.example", "*.server.example"]
+    assert known_authority.key_identifier == known_root.digest
+    assert constraints.critical
+    # A path length of 0 is taken for none given.
+    assert constraints.value == x509.BasicConstraints(ca=False, path_length=None)
+    assert 2**32 < leaf.serial_number < 2**128
+    assert leaf.serial_number != root.serial_number
+
+
+def test_what_exists_is_not_taken_over_and_the_failure_names_it(
+    trial: Trial, connect: Connect, core: Core, namespace: str
+) -> None:
+    core.create_namespaced_config_map(namespace, {"metadata": {"name": "somebody-elses"}, "data": {"a": "1"}})
+
+    def program() -> None:
+        k8s.core.v1.ConfigMap(
+            "mine", metadata={"name": "somebody-elses", "namespace": namespace}, data={"a": "2"}, opts=connect()
+        )
+
+    assert '"somebody-elses" already exists' in trial.failing_up(program)
+    assert core.read_namespaced_config_map("somebody-elses", namespace).data == {"a": "1"}
+
+
+def test_an_unreachable_cluster_lets_the_preview_go_on_and_fails_the_update(
+    trial: Trial, connect: Connect, lab: Lab, tmp_path: Path
+) -> None:
+    kubeconfig = yaml.safe_load(lab.kubeconfig.read_text())
+    for cluster in kubeconfig["clusters"]:
+        cluster["cluster"]["server"] = "https://127.0.0.1:1"
+    nowhere = tmp_path / "kubeconfig"
+    nowhere.write_text(yaml.safe_dump(kubeconfig))
+
+    def program() -> None:
+        k8s.core.v1.Namespace("namespace", metadata={"name": "nowhere"}, opts=connect(kubeconfig=str(nowhere)))
+
+    assert trial.preview(program)["namespace"] == "create"
+    assert "unreachable" in trial.failing_up(program)
+
+
+def test_objects_are_created_kept_and_repaired_and_a_preview_writes_nothing(
+    trial: Trial, connect: Connect, core: Core, lab: Lab
+) -> None:
+    name = f"trial-{secrets.token_hex(4)}"
+
+    def program(label: str = "a", password: str = "first", **settings: Any) -> None:
+        options = connect(enable_secret_mutable=True, enable_patch_force=True, **settings)
+        labels = {"trial": label, "kept": "yes"}
+        namespace = k8s.core.v1.Namespace("namespace", metadata={"name": name, "labels": labels}, opts=options)
+        secret = k8s.core.v1.Secret(
+            "secret",
+            metadata={"name": "secret", "namespace": namespace.metadata["name"]},
+            string_data={"password": password},
+            opts=options,
+        )
+        pulumi.export("uid", namespace.metadata["uid"])
+        pulumi.export("data", secret.data)
+
+    def secret_of() -> Any:
+        return core.read_namespaced_secret("secret", name)
+
+    written = len(lab.audit(CLUSTER))
+    assert trial.preview(program) == {"cluster": "create", "namespace": "create", "secret": "create"}
+    assert lab.audit(CLUSTER)[written:] == []
+
+    trial.up(program)
+    assert [event["verb"] for event in lab.audit(CLUSTER)[written:]] == ["create", "create"]
+    assert trial.outputs()["uid"] == core.read_namespace(name).metadata.uid
+    assert trial.stack.outputs()["data"].secret
+    assert base64.b64encode(b"first").decode() not in json.dumps(trial.stack.export_stack().deployment)
+    assert base64.b64decode(secret_of().data["password"]) == b"first"
+
+    # Nothing to do: no write, and no drift in what the API server or others added.
+    core.patch_namespace(name, {"metadata": {"annotations": {"somebody": "else"}}})
+    written, version = len(lab.audit(CLUSTER)), core.read_namespace(name).metadata.resource_version
+    assert trial.up(program, refresh=True) == {}
+    assert lab.audit(CLUSTER)[written:] == []
+    assert core.read_namespace(name).metadata.resource_version == version
+
+    # Drift: an edited and a dropped label, then a deleted object.
+    core.patch_namespace(name, {"metadata": {"labels": {"trial": "edited", "kept": None}}})
+    core.delete_namespaced_secret("secret", name)
+    assert trial.preview(program, refresh=True).items() >= {"namespace": "update", "secret": "create"}.items()
+    trial.up(program, refresh=True)
+    repaired = core.read_namespace(name).metadata
+    assert repaired.labels.items() >= {"trial": "a", "kept": "yes"}.items()
+    assert repaired.annotations == {"somebody": "else"}
+
+    # A Secret's data changes in place where that is asked for; a preview of it writes nothing.
+    uid = secret_of().metadata.uid
+    written = len(lab.audit(CLUSTER))
+    assert trial.preview(lambda: program(password="second")) == {"secret": "update"}
+    assert lab.audit(CLUSTER)[written:] == []
+    assert trial.up(lambda: program(password="second")) == {"secret": "update"}
+    assert base64.b64decode(secret_of().data["password"]) == b"second"
+    assert secret_of().metadata.uid == uid
+
+    # The same file by another path is the same cluster, another identifier is another one.
+    renamed = trial.preview(lambda: program(password="second", kubeconfig=f"{lab.kubeconfig.parent}/./kubeconfig"))
+    assert set(renamed.values()) <= {"update"}
+    assert set(trial.preview(lambda: program(password="second", cluster_identifier="other")).values()) == {"replace"}
+
+    trial.stack.destroy()
+    with pytest.raises(client.ApiException, match="404"):
+        core.read_namespace(name)
+
+
+def test_a_label_that_somebody_else_took_is_a_conflict_that_names_them(
+    trial: Trial, connect: Connect, core: Core
+) -> None:
+    name = f"trial-{secrets.token_hex(4)}"
+
+    def program(label: str) -> None:
+        k8s.core.v1.Namespace("namespace", metadata={"name": name, "labels": {"trial": label}}, opts=connect())
+
+    trial.up(lambda: program("a"))
+    core.patch_namespace(name, {"metadata": {"labels": {"trial": "theirs"}}}, field_manager="somebody")
+
+    assert 'conflict with "somebody"' in trial.failing_up(lambda: program("b"))
+
+
+def test_a_secret_is_deleted_and_made_anew_unless_it_may_change(
+    trial: Trial, connect: Connect, core: Core, namespace: str
+) -> None:
+    def program(password: str) -> None:
+        k8s.core.v1.Secret(
+            "secret",
+            metadata={"name": "secret", "namespace": namespace},
+            string_data={"password": password},
+            opts=connect(),
+        )
+
+    trial.up(lambda: program("first"))
+    uid = core.read_namespaced_secret("secret", namespace).metadata.uid
+
+    assert trial.up(lambda: program("second")) == {"secret": "replace"}
+    assert core.read_namespaced_secret("secret", namespace).metadata.uid != uid
+
+
+def test_a_patch_waits_for_an_address_and_gives_its_fields_back(
+    trial: Trial, connect: Connect, core: Core, namespace: str
+) -> None:
+    ports = [{"port": 80}]
+    core.create_namespaced_service(
+        namespace, {"metadata": {"name": "balanced"}, "spec": {"type": "LoadBalancer", "ports": ports}}
+    )
+    core.create_namespaced_service(namespace, {"metadata": {"name": "plain"}, "spec": {"ports": ports}})
+
+    def program(service: str) -> None:
+        patch = k8s.core.v1.ServicePatch(
+            service,
+            metadata={
+                "name": service,
+                "namespace": namespace,
+                "annotations": {"pulumi.com/waitFor": "jsonpath={.status.loadBalancer.ingress}"},
+            },
+            opts=pulumi.ResourceOptions.merge(
+                connect(), pulumi.ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(create="3s", update="3s"))
+            ),
+        )
+        pulumi.export("ingress", patch.status.apply(lambda status: status and status["load_balancer"]["ingress"]))
+
+    trial.up(lambda: program("balanced"))
+    live = core.read_namespaced_service("balanced", namespace)
+    assert trial.outputs()["ingress"][0]["ip"] == live.status.load_balancer.ingress[0].ip
+    assert trial.up(lambda: program("balanced"), refresh=True) == {}
+
+    # What comes too late is in the state, and the next run waits again.
+    trial.failing_up(lambda: program("plain"))
+    assert trial.state()["plain"]["initErrors"]
+    core.patch_namespaced_service("plain", namespace, {"spec": {"type": "LoadBalancer"}})
+    assert trial.up(lambda: program("plain")).items() >= {"plain": "update"}.items()
+
+    trial.stack.destroy()
+    for service in ("balanced", "plain"):
+        assert not core.read_namespaced_service(service, namespace).metadata.annotations
+
+
+def test_a_custom_resource_waits_for_its_kind(trial: Trial, connect: Connect, namespace: str, tmp_path: Path) -> None:
+    group = f"{namespace}.example.com"
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"trials.{group}"},
+        "spec": {
+            "group": group,
+            "names": {"kind": "Trial", "plural": "trials"},
+            "scope": "Namespaced",
+            "versions": [
+                {
+                    "name": "v1",
+                    "served": True,
+                    "storage": True,
+                    "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+                }
+            ],
+        },
+    }
+    chart = packed_chart(tmp_path, "kinds", "1.0.0", definition)
+
+    def program() -> None:
+        options = connect()
+        # Nothing says that one comes before the other.
+        k8s.apiextensions.CustomResource(
+            "trial",
+            api_version=f"{group}/v1",
+            kind="Trial",
+            metadata={"name": "trial", "namespace": namespace},
+            spec={"size": 1},
+            opts=options,
+        )
+        k8s.helm.v3.Release("kinds", name="kinds", namespace=namespace, chart=chart, opts=options)
+
+    trial.up(program)
+    assert trial.up(program, refresh=True) == {}
+
+
+def test_a_chart_that_cannot_be_loaded_stops_the_run(trial: Trial, connect: Connect, namespace: str) -> None:
+    def program() -> None:
+        k8s.helm.v3.Release("release", name="r", namespace=namespace, chart="./no-such-chart-1.0.0.tgz", opts=connect())
+
+    assert "no-such-chart-1.0.0.tgz" in trial.failing_up(program)
+
+
+def test_a_release_hides_its_secret_values_and_is_upgraded_by_version_and_value(
+    trial: Trial,
+    connect: Connect,
+    core: Core,
+    namespace: str,
+    tmp_path: Path,
+    lab: Lab,
+) -> None:
+    template = config_map("settings", licence="{{ .Values.licence.key }}", size="{{ .Values.size }}")
+    chart = packed_chart(tmp_path, "settings", "1.0.0", template)
+
+    def program(size: int = 1, licence: str = "very-secret-licence") -> None:
+        release = k8s.helm.v3.Release(
+            "release",
+            name="settings",
+            namespace=namespace,
+            chart=chart,
+            values={"licence": {"key": pulumi.Output.secret(licence)}, "size": size},
+            max_history=2,
+            reset_values=True,
+            opts=connect(),
+        )
+        pulumi.export("status", release.status)
+
+    def settings() -> dict[str, str]:
+        return core.read_namespaced_config_map("settings", namespace).data
+
+    written = len(lab.audit(CLUSTER))
+    assert trial.preview(program)["release"] == "create"
+    assert lab.audit(CLUSTER)[written:] == []
+    trial.up(program)
+    assert settings() == {"licence": "very-secret-licence", "size": "1"}
+    assert trial.outputs()["status"].items() >= {"status": "deployed", "version": "1.0.0", "revision": 1}.items()
+    assert "very-secret-licence" not in json.dumps(trial.stack.export_stack().deployment)
+    assert trial.up(program, refresh=True) == {}
+
+    assert trial.up(lambda: program(size=2)) == {"release": "update"}
+    assert settings()["size"] == "2"
+
+    packed_chart(tmp_path, "settings", "1.1.0", template)
+    assert trial.preview(lambda: program(size=2)) == {"release": "update"}
+    trial.up(lambda: program(size=2))
+    assert trial.outputs()["status"].items() >= {"version": "1.1.0", "revision": 3}.items()
+    assert records(core, namespace) == ["superseded", "deployed"]
+
+    # Somebody upgrades by hand.
+    helm(lab, namespace, "upgrade", "settings", chart, "--reuse-values", "--set", "size=7")
+    assert settings()["size"] == "7"
+    assert trial.up(lambda: program(size=2), refresh=True) == {"release": "update"}
+    assert settings()["size"] == "2"
+
+    # Somebody uninstalls it.
+    helm(lab, namespace, "uninstall", "settings")
+    assert trial.up(lambda: program(size=2), refresh=True)["release"] == "create"
+    assert settings()["size"] == "2"
+
+    trial.stack.destroy()
+    assert records(core, namespace) == []
+
+
+def helm(lab: Lab, namespace: str, *arguments: str) -> None:
+    place = ["--kubeconfig", str(lab.kubeconfig), "--kube-context", CLUSTER, "--namespace", namespace]
+    subprocess.run([lab.tool("helm"), *arguments, *place], check=True, capture_output=True)
+
+
+def test_a_release_that_failed_is_upgraded_by_the_next_run(
+    trial: Trial,
+    connect: Connect,
+    core: Core,
+    namespace: str,
+    tmp_path: Path,
+) -> None:
+    chart = packed_chart(tmp_path, "slow", "1.0.0", NEVER_READY)
+
+    def program(skip_await: bool) -> None:
+        k8s.helm.v3.Release(
+            "release",
+            name="slow",
+            namespace=namespace,
+            chart=chart,
+            timeout=2,
+            skip_await=skip_await,
+            opts=connect(),
+        )
+
+    assert "context deadline exceeded" in trial.failing_up(lambda: program(skip_await=False))
+    assert records(core, namespace) == ["failed"]
+    assert trial.state()["release"]["initErrors"]
+
+    assert trial.up(lambda: program(skip_await=True)) == {"release": "update"}
+    assert records(core, namespace) == ["failed", "deployed"]
+
+
+def test_a_provider_that_is_killed_leaves_a_pending_record(
+    trial: Trial,
+    connect: Connect,
+    core: Core,
+    namespace: str,
+    tmp_path: Path,
+) -> None:
+    chart = packed_chart(tmp_path, "slow", "1.0.0", NEVER_READY)
+
+    def program() -> None:
+        k8s.helm.v3.Release("release", name="slow", namespace=namespace, chart=chart, opts=connect())
+
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(trial.failing_up, program)
+        await_condition(lambda: records(core, namespace) == ["pending-install"])
+        (provider,) = [process for process in psutil.Process().children(recursive=True) if serves_kubernetes(process)]
+        helpers = provider.children(recursive=True)
+        provider.kill()
+        running.result()
+
+    assert psutil.wait_procs(helpers, timeout=10)[1] == [], "what the provider ran must not go on without it"
+    assert records(core, namespace) == ["pending-install"]
+
+
+def serves_kubernetes(process: psutil.Process) -> bool:
+    command = " ".join(process.cmdline())
+    return "pulumi-resource-kubernetes" in command or "lab.providers kubernetes" in command
+
+
+def await_condition(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, "what was waited for never came"
+        time.sleep(0.1)

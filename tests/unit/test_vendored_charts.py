@@ -30,13 +30,13 @@ def packed(files: dict[str, str | bytes]) -> bytes:
     return content.getvalue()
 
 
-def chart(name: str = "enterprise-agent", version: str = "1.2.9", **more: str | bytes) -> bytes:
+def chart(name: str = "enterprise-agent", version: str = "1.2.9", more: dict[str, str | bytes] | None = None) -> bytes:
     files: dict[str, str | bytes] = {
         f"{name}/Chart.yaml": f"name: {name}\nversion: {version}\n",
         f"{name}/values.yaml": "relay: {}\n",
         f"{name}/charts/crds/crds/things.yaml": yaml.safe_dump(CRD),
     }
-    return packed(files | {f"{name}/{path}": text for path, text in more.items()})
+    return packed(files | {f"{name}/{path}": text for path, text in (more or {}).items()})
 
 
 @pytest.mark.parametrize("content", [b"", b"not gzip", packed({"a/b": "c"}), packed({"a/Chart.yaml": "["})])
@@ -126,7 +126,7 @@ def test_crds_are_kept_on_delete_and_printed_without_templating(tmp_path: Path) 
 
 def test_crds_inside_a_packed_subchart_are_found(tmp_path: Path) -> None:
     inner = packed({"sub/crds/more.yaml": yaml.safe_dump(CRD | {"metadata": {"name": "more.example"}})})
-    archive = charts.Archive.read(chart(**{"charts/sub-1.tgz": inner}), "x.tgz")
+    archive = charts.Archive.read(chart(more={"charts/sub-1.tgz": inner}), "x.tgz")
 
     assert {crd["metadata"]["name"] for crd in archive.crds} == {"things.example", "more.example"}
 
