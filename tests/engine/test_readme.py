@@ -68,6 +68,12 @@ def test_the_readmes_fleet_can_be_deployed_and_taken_away_as_it_says(lab: Lab, p
         refused = command.startswith("python -m operations remove")
         assert done.returncode == (1 if refused else 0), f"{command}\n{done.stdout}\n{done.stderr}"
 
+    if shutil.which("pulumi-language-python"):
+        plain = run(lab, project, "pulumi preview --stack prod --expect-no-changes --non-interactive")
+        assert plain.returncode == 0, plain.stdout + plain.stderr
+    else:
+        print("No plain `pulumi preview` here: Pulumi's language plugin for Python is not on PATH.")
+
     unprotected = "pulumi config set --stack prod gloo-mesh:protect false"
     for command in (unprotected, "python -m operations up --stack prod", "python -m operations remove --stack prod"):
         done = run(lab, project, command)

@@ -42,7 +42,7 @@ Manifests = dict[tuple[str, str], dict[str, Any]]
 def helm(lab: Lab, verb: str, chart: str, values: dict[str, Any], *arguments: str) -> subprocess.CompletedProcess[str]:
     archive = lab.packages / f"{chart}-{VERSION}.tgz"
     return subprocess.run(
-        [lab.tool("helm"), verb, chart, archive, "--values", "-", *arguments],
+        [lab.tool("helm"), verb, chart, archive, "--kubeconfig", lab.kubeconfig, "--values", "-", *arguments],
         input=yaml.safe_dump(values),
         env=lab.environment(),
         capture_output=True,
@@ -73,8 +73,8 @@ def nested(path: str, value: object) -> dict[str, Any]:
     return value
 
 
-def api(lab: Lab, context: str) -> client.ApiClient:
-    return config.new_client_from_config(str(lab.kubeconfig), context)
+def core(lab: Lab, context: str) -> Any:
+    return client.CoreV1Api(config.new_client_from_config(str(lab.kubeconfig), context))
 
 
 @pytest.fixture
@@ -82,20 +82,18 @@ def namespace(lab: Lab, request: pytest.FixtureRequest) -> Iterator[tuple[str, s
     """A context and a namespace in it that is this test's own."""
     context = "cluster-1" if "agent" in request.node.name else "mgmt-cluster"
     name = "test-" + hashlib.sha256(request.node.name.encode()).hexdigest()[:8]
-    core = client.CoreV1Api(api(lab, context))
-    core.create_namespace({"metadata": {"name": name}})
+    core(lab, context).create_namespace({"metadata": {"name": name}})
     yield context, name
-    core.delete_namespace(name)
+    core(lab, context).delete_namespace(name)
 
 
 def create_secrets(lab: Lab, context: str, namespace: str, secrets: dict[str, dict[str, str]]) -> None:
-    core = client.CoreV1Api(api(lab, context))
     for name, data in secrets.items():
-        core.create_namespaced_secret(namespace, {"metadata": {"name": name}, "stringData": data})
+        core(lab, context).create_namespaced_secret(namespace, {"metadata": {"name": name}, "stringData": data})
 
 
 def releases(lab: Lab, context: str, namespace: str) -> list[str]:
-    secrets = client.CoreV1Api(api(lab, context)).list_namespaced_secret(namespace, label_selector="owner=helm")
+    secrets = core(lab, context).list_namespaced_secret(namespace, label_selector="owner=helm")
     return [secret.metadata.name for secret in secrets.items]
 
 
@@ -234,17 +232,17 @@ def test_own_client_certificates_spare_the_signing_secret_and_the_identity_token
 
 def test_self_signed_trust_survives_an_upgrade(lab: Lab, namespace: tuple[str, str]) -> None:
     context, name = namespace
-    core = client.CoreV1Api(api(lab, context))
+    read = core(lab, context).read_namespaced_secret
     where = ("--namespace", name, "--kube-context", context)
 
     assert helm(lab, "install", MANAGEMENT, LICENCE, *where).returncode == 0
-    before = {secret: core.read_namespaced_secret(secret, name).data for secret in TRUST}
+    before = {secret: read(secret, name).data for secret in TRUST}
     upgraded = helm(lab, "upgrade", MANAGEMENT, LICENCE, *where)
 
     assert upgraded.returncode == 0, upgraded.stderr
-    assert {secret: core.read_namespaced_secret(secret, name).data for secret in TRUST} == before
+    assert {secret: read(secret, name).data for secret in TRUST} == before
     assert set(before["relay-server-tls-secret"]) == set(PAIR)
-    assert set(core.read_namespaced_secret("relay-root-tls-secret", name).data) == {"ca.crt"}
+    assert set(read("relay-root-tls-secret", name).data) == {"ca.crt"}
 
 
 def test_the_management_chart_holds_what_the_inventory_lists(lab: Lab) -> None:
@@ -266,6 +264,8 @@ def test_the_management_chart_holds_what_the_inventory_lists(lab: Lab) -> None:
         "console",
         "envoy",
     ]
+    assert ("Pod", "enterprise-networking-test") in manifests
+    assert ("RoleBinding", "enterprise-networking-test") in manifests
     assert manifests["Settings", "settings"]["spec"]["mtls"] == {"istio": {"tlsMode": "ISTIO_MUTUAL"}}
     assert {name for kind, name in manifests if kind == "Secret"} == {"gloo-mesh-enterprise-license"}
     for name in ("enterprise-networking", "dashboard"):
@@ -352,7 +352,7 @@ def test_the_addons_stand_alone_and_let_a_sidecar_in(lab: Lab) -> None:
     ],
 )
 def test_openshift_may_choose_the_user_of_every_pod(lab: Lab, path: str, deployment: str) -> None:
-    values = nested(f"{path}.floatingUserId", True) | LICENCE
+    values: dict[str, Any] = {**LICENCE, **nested(f"{path}.floatingUserId", True)}
     values.setdefault("rbac-webhook", {})["enabled"] = True
     values.setdefault("gloo-mesh-ui", {})["redis"] = {"enabled": True}
 
@@ -523,7 +523,9 @@ def try_to_create(lab: Lab, api_version: str, kind: str, spec: dict[str, Any]) -
         for crd in (*crds(MANAGEMENT), *crds(AGENT))
         if crd["spec"]["names"]["kind"] == kind
     ]
-    client.CustomObjectsApi(api(lab, "cluster-2")).create_namespaced_custom_object(
+    client.CustomObjectsApi(
+        config.new_client_from_config(str(lab.kubeconfig), "cluster-2")
+    ).create_namespaced_custom_object(
         group,
         version,
         "default",

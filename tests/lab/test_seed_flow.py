@@ -32,7 +32,7 @@ class Run:
     temporary: Path
     output: str
 
-    def core(self, context: str) -> client.CoreV1Api:
+    def core(self, context: str) -> Any:
         return client.CoreV1Api(self.clients[context])
 
     def secrets(self, context: str, namespace: str = "gloo-mesh") -> dict[str, dict[str, bytes]]:
@@ -41,7 +41,8 @@ class Run:
         return {s.metadata.name: {k: base64.b64decode(v) for k, v in s.data.items()} for s in found}
 
     def deployments(self, context: str, namespace: str) -> dict[str, Any]:
-        found = client.AppsV1Api(self.clients[context]).list_namespaced_deployment(namespace).items
+        apps: Any = client.AppsV1Api(self.clients[context])
+        found = apps.list_namespaced_deployment(namespace).items
         return {deployment.metadata.name: deployment for deployment in found}
 
 
@@ -198,7 +199,8 @@ def test_the_relay_has_an_address_and_the_agents_dial_it_under_their_own_names(r
 
 
 def test_every_worker_is_registered(run: Run) -> None:
-    clusters = client.CustomObjectsApi(run.clients["mgmt-cluster"]).list_namespaced_custom_object(
+    custom: Any = client.CustomObjectsApi(run.clients["mgmt-cluster"])
+    clusters = custom.list_namespaced_custom_object(
         "multicluster.solo.io", "v1alpha1", "gloo-mesh", "kubernetesclusters"
     )
 

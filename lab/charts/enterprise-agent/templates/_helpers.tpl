@@ -1,0 +1,1 @@
+../../gloo-mesh-enterprise/templates/_helpers.tpl
