@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ import pytest
 import yaml
 from kubernetes import client, config, utils
 
-from lab import LabError, kubeconfig
+from lab import LabError, cluster, kubeconfig
 from lab.cluster import COMPONENTS, components
 from lab.fleet import Lab
 
@@ -95,6 +96,21 @@ def test_a_number_of_workers_that_makes_no_fleet_is_refused(folder: Path, worker
 def test_a_cluster_that_is_not_there_is_refused_by_name(lab: Lab) -> None:
     with pytest.raises(LabError, match="no cluster cluster-9; it has mgmt-cluster, cluster-1, cluster-2"):
         lab.stop("cluster-9")
+
+
+def test_a_server_that_cannot_start_is_reported_with_the_last_words_of_its_log(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(cluster.MANIFESTS, folder / "manifests")
+    policy = folder / "manifests/audit-policy.yaml"
+    policy.write_text(policy.read_text().replace("Metadata", "Loud"))
+    monkeypatch.setattr(cluster, "MANIFESTS", folder / "manifests")
+    lab = Lab(folder / "lab")
+    try:
+        with pytest.raises(LabError, match=r"(?s)mgmt-cluster: .*kube-apiserver.log:.*Loud.*python -m lab down"):
+            lab.up(workers=0)
+    finally:
+        lab.down()
 
 
 def test_without_a_lab_the_status_says_how_to_get_one(folder: Path) -> None:
@@ -182,10 +198,10 @@ def test_a_plain_service_gets_no_address(lab: Lab) -> None:
 def test_a_pod_gets_a_sidecar_only_where_its_namespace_asks_for_one(
     lab: Lab, namespace: str, labels: dict[str, str], containers: list[str]
 ) -> None:
-    for cluster in CLUSTERS:
-        make_namespace(lab, cluster, namespace, labels)
+    for name in CLUSTERS:
+        make_namespace(lab, name, namespace, labels)
 
-        assert containers_of_a_pod_in(lab, cluster, namespace) == containers
+        assert containers_of_a_pod_in(lab, name, namespace) == containers
 
 
 def test_a_deployment_comes_up_and_is_removed_with_its_namespace(lab: Lab) -> None:

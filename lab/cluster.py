@@ -1,0 +1,353 @@
+"""One cluster of the lab: its control plane's processes, on loopback, made and started by kwokctl.
+
+A process is known as ours by its own command, which lies in the cluster's folder: pid files outlive crashes
+and reboots, and a number in one may belong to somebody else by then. What the clusters share is `fleet.py`'s.
+"""
+
+import contextlib
+import json
+import random
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from lab import LabError, kubeconfig, toolbox
+
+MANIFESTS = Path(__file__).parent / "manifests"
+# The first two are what the others wait for.
+COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok-controller")
+# Generous, because a component that dies ends the waiting at once.
+PATIENCE_SECONDS = 180
+ATTEMPTS = 4
+# Below the range that outgoing connections take theirs from, so that a stopped cluster finds its ports again.
+PORTS = range(18000, 32000)
+_choosing_ports = threading.Lock()
+WRITING_VERBS = {"create", "update", "patch", "delete", "deletecollection"}
+# Half as many garbage collections make starting a sixth cheaper; the limit keeps that from costing memory.
+THRIFT = {"GOGC": "200", "GOMEMLIMIT": "400MiB"}
+# What these look after doesn't occur in the lab; their caches would cost memory in every cluster.
+IDLE_CONTROLLERS = (
+    "certificatesigningrequest-approving",
+    "certificatesigningrequest-cleaner",
+    "certificatesigningrequest-signing",
+    "ephemeral-volume",
+    "horizontal-pod-autoscaler",
+    "legacy-serviceaccount-token-cleaner",
+    "node-ipam",
+    "persistentvolume-attach-detach",
+    "persistentvolume-expander",
+    "podcertificaterequest-cleaner",
+    "resourceclaim",
+    "storageversion-garbage-collector",
+    "ttl",
+)
+
+Event = dict[str, Any]
+
+
+class Cluster:
+    """A control plane and its one fake node."""
+
+    def __init__(self, name: str, root: Path, environment: Mapping[str, str], cancelled: threading.Event) -> None:
+        """The cluster of this name in the lab at `root`, whether it exists yet or not.
+
+        Its tools run in `environment`; its waiting ends when `cancelled` is set.
+        """
+        self.name = name
+        self.folder = root / "kwok/clusters" / name
+        self._root = root
+        self._configured = root / "kwok" / f"{name}.yaml"
+        self._environment = environment
+        self._cancelled = cancelled
+
+    @property
+    def complete(self) -> bool:
+        """Whether it was made to the end: the deployer's certificate is what is written last."""
+        return (self.folder / kubeconfig.CERTIFICATE).exists()
+
+    def processes(self) -> dict[str, psutil.Process]:
+        """The running components and their processes."""
+        return {name: process for folder, name, process in components(self.folder) if folder == self.folder}
+
+    def create(self) -> None:
+        """Make the cluster from nothing: start it, and install what every cluster of the lab holds."""
+        self.remove()
+        with _choosing_ports:
+            ports = _free_ports(self._configured.parent)
+            self._configured.write_text(yaml.safe_dump(self._configuration(ports)))
+        stages = [self._root / "bin/stages.yaml", *sorted(MANIFESTS.glob("stage-*.yaml"))]
+        files = ",".join(map(str, [self._configured, *stages]))
+        # Without the empty --kubeconfig kwokctl would add a context to the user's own.
+        self._kwokctl("create", "cluster", "--kubeconfig", "", "--wait", "0s", "--config", files)
+        self.start()
+        self._install()
+        kubeconfig.issue(self.folder)
+
+    def start(self) -> None:
+        """Start the components that don't run; data and ports are those of before."""
+        for _ in range(ATTEMPTS):
+            running = self.processes()
+            if len(running) < len(COMPONENTS):
+                for file in (self.folder / "pids").glob("*.pid"):
+                    # kwokctl would take a stranger who has this number by now for the component.
+                    if file.stem not in running:
+                        file.unlink()
+                self._kwokctl("start", "cluster", "--wait", "0s")
+            self._await_ready()
+            if not self._dead():
+                return
+            # On a busy machine controllers give up before the API server is ready: they are started again.
+        raise LabError(f"{self.name}: {' and '.join(self._dead())} won't stay up. {self._reason()}")
+
+    def stop(self) -> None:
+        """End every component at once, as a power cut would."""
+        end([process for _, _, process in components(self.folder)])
+
+    def remove(self) -> None:
+        """End every component and delete the data."""
+        self.stop()
+        self._configured.unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def answers(self) -> bool:
+        """Whether the API server says that it is ready."""
+        try:
+            return self._read("/readyz") == "ok"
+        except OSError:
+            return False
+
+    def version(self) -> str:
+        """The API server's version."""
+        return json.loads(self._read("/version"))["gitVersion"]
+
+    def audit(self, user: str) -> list[Event]:
+        """What a user has written, by the API server's audit log: mutating requests, dry runs aside."""
+        # What follows the last line's end is still being written.
+        lines = (self.folder / "logs/audit.log").read_text().rpartition("\n")[0].splitlines()
+        events: list[Event] = [json.loads(line) for line in lines if f'"{user}"' in line]
+        return [
+            event
+            for event in events
+            if event["user"]["username"] == user
+            and event["verb"] in WRITING_VERBS
+            and "dryRun=All" not in event["requestURI"]
+        ]
+
+    def _configuration(self, ports: list[int]) -> dict[str, Any]:
+        bin_folder = self._root / "bin"
+        names = ("etcdPort", "etcdPeerPort", "kubeApiserverPort", "kubeControllerManagerPort")
+        options = {
+            "runtime": "binary",
+            "bindAddress": "127.0.0.1",
+            "kubeVersion": f"v{toolbox.KUBERNETES}",
+            "etcdBinary": str(bin_folder / "etcd"),
+            "kubeApiserverBinary": str(bin_folder / "kube-apiserver"),
+            "kubeControllerManagerBinary": str(bin_folder / "kube-controller-manager"),
+            "kubeSchedulerBinary": str(bin_folder / "kube-scheduler"),
+            "kubectlBinary": str(bin_folder / "kubectl"),
+            "kwokControllerBinary": str(bin_folder / "kwok"),
+            "kubeAuditPolicy": str(MANIFESTS / "audit-policy.yaml"),
+            # What the injector is made of is beta in this version and off unless asked for.
+            "kubeFeatureGates": "MutatingAdmissionPolicy=true",
+            "kubeRuntimeConfig": "admissionregistration.k8s.io/v1beta1=true",
+            "disableQPSLimits": True,
+            **dict(zip((*names, "kubeSchedulerPort", "kwokControllerPort"), ports, strict=True)),
+        }
+        alone = {"key": "leader-elect", "value": "false"}
+        controllers = ",".join(["*", *(f"-{name}-controller" for name in IDLE_CONTROLLERS)])
+        patches = [
+            {"name": "kube-apiserver", "extraEnvs": [{"name": n, "value": v} for n, v in THRIFT.items()]},
+            {
+                "name": "kube-controller-manager",
+                "extraArgs": [alone, {"key": "controllers", "value": controllers}],
+            },
+            {"name": "kube-scheduler", "extraArgs": [alone]},
+        ]
+        return {
+            "apiVersion": "config.kwok.x-k8s.io/v1alpha1",
+            "kind": "KwokctlConfiguration",
+            "options": options,
+            "componentsPatches": patches,
+        }
+
+    def _install(self) -> None:
+        probe = f"{kubeconfig.DEPLOYER}-injector-probe"
+        binding = {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": kubeconfig.DEPLOYER},
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": "ClusterRole",
+                "name": "cluster-admin",
+            },
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": kubeconfig.DEPLOYER}],
+        }
+        namespace = {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": probe, "labels": {"istio-injection": "enabled"}},
+        }
+        files = [
+            self._root / "bin/istio-crds.yaml",
+            MANIFESTS / "injector.yaml",
+            MANIFESTS / "istio.yaml",
+            "-",
+        ]
+        sources = [argument for file in files for argument in ("-f", str(file))]
+        self._kubectl("create", "--validate=false", *sources, stdin=yaml.safe_dump_all([binding, namespace]))
+        self._kwokctl("scale", "node", "--replicas", "1")
+        self._await(self._definitions_established, "the API server doesn't serve all custom resources")
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "probe", "namespace": probe},
+            "spec": {"containers": [{"name": "app", "image": "app"}]},
+        }
+        containers = ("create", "--dry-run=server", "-o", "jsonpath={.spec.containers[*].name}", "-f", "-")
+
+        def injects() -> bool:
+            # A policy is stored at once but acts only when the server's cache has it, and in a new namespace
+            # a pod is refused until its service account is there.
+            answer = self._try_kubectl(*containers, stdin=yaml.safe_dump(pod))
+            return "istio-proxy" in answer.stdout
+
+        self._await(injects, "the sidecar injector doesn't act")
+        self._kubectl("delete", "namespace", probe, "--wait=false")
+
+    def _definitions_established(self) -> bool:
+        # `kubectl wait` would ask for one after the other.
+        each = '{range .items[*]}{.status.conditions[?(@.type=="Established")].status},{end}'
+        answer = self._try_kubectl("get", "crd", "-o", f"jsonpath={each}")
+        return answer.returncode == 0 and set(answer.stdout.removesuffix(",").split(",")) == {"True"}
+
+    def _await_ready(self) -> None:
+        self._await(self.answers, "the API server doesn't become ready")
+
+    def _await(self, condition: Callable[[], bool], complaint: str) -> None:
+        until = time.monotonic() + PATIENCE_SECONDS
+        while not condition():
+            if self._cancelled.is_set():
+                raise LabError(f"{self.name}: given up, because another cluster failed or the lab was interrupted.")
+            if self._fallen() or time.monotonic() > until:
+                raise LabError(f"{self.name}: {complaint}. {self._reason()}")
+            time.sleep(0.1)
+
+    def _dead(self) -> list[str]:
+        """The components that were started and are gone."""
+
+        def gone(name: str, pid: int) -> bool:
+            try:
+                command = psutil.Process(pid).cmdline()
+            except psutil.Error:
+                return True
+            # In its first moment a process has no command yet.
+            return bool(command) and Path(command[0]) != self.folder / "bin" / name
+
+        started = {file.stem: file.read_text() for file in (self.folder / "pids").glob("*.pid")}
+        # A file that is still empty is being written.
+        return [name for name, pid in started.items() if pid and gone(name, int(pid))]
+
+    def _fallen(self) -> bool:
+        """Whether what the others wait for is gone, so that waiting is in vain."""
+        return not set(self._dead()).isdisjoint(COMPONENTS[:2])
+
+    def _reason(self) -> str:
+        log = self.folder / "logs" / f"{(self._dead() or ['kube-apiserver'])[0]}.log"
+        last = "\n".join(log.read_text().strip().splitlines()[-3:])
+        return f"The end of {log}:\n{last}\nRun `python -m lab down`, then `up`."
+
+    def _read(self, path: str) -> str:
+        trust = ssl.create_default_context(cafile=self.folder / "pki/ca.crt")
+        # Never by a proxy that the user's environment names: the server is on loopback.
+        direct = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trust)
+        )
+        with direct.open(kubeconfig.server(self.folder) + path, timeout=3) as response:
+            return response.read().decode()
+
+    def _kwokctl(self, *arguments: str) -> None:
+        command = [self._root / "bin/kwokctl", *arguments, "--name", self.name]
+        with subprocess.Popen(
+            command, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as running:
+            output = ""
+            while running.returncode is None:
+                try:
+                    output, _ = running.communicate(timeout=0.2)
+                except subprocess.TimeoutExpired:
+                    # It would wait two minutes for an API server that is gone.
+                    if self._fallen() or self._cancelled.is_set():
+                        running.kill()
+        if running.returncode:
+            reason = self._reason() if self._dead() else "".join(output.strip().splitlines()[-1:])
+            raise LabError(f"{self.name}: `kwokctl {' '.join(arguments[:2])}` failed. {reason}")
+
+    def _kubectl(self, *arguments: str, stdin: str = "") -> None:
+        done = self._try_kubectl(*arguments, stdin=stdin)
+        if done.returncode:
+            raise LabError(f"{self.name}: `kubectl {arguments[0]}` failed: {done.stderr.strip()}")
+
+    def _try_kubectl(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        command = [self._root / "bin/kubectl", "--kubeconfig", self.folder / "kubeconfig.yaml", *arguments]
+        return subprocess.run(command, env=self._environment, input=stdin, capture_output=True, text=True, check=False)
+
+
+def components(below: Path) -> list[tuple[Path, str, psutil.Process]]:
+    """Every running component below a folder: its cluster's folder, its name, its process."""
+    found: list[tuple[Path, str, psutil.Process]] = []
+    for process in psutil.process_iter():
+        try:
+            command = Path((process.cmdline() or [""])[0])
+        except psutil.Error:
+            continue
+        folder = command.parent.parent
+        if command == folder / "bin" / command.name and command.name in COMPONENTS and folder.is_relative_to(below):
+            found.append((folder, command.name, process))
+    return found
+
+
+def end(processes: list[psutil.Process]) -> None:
+    """Kill processes and wait until they are gone; psutil refuses where a number has changed hands."""
+    for process in processes:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    while any(_runs(process) for process in processes):
+        time.sleep(0.02)
+
+
+def _runs(process: psutil.Process) -> bool:
+    # Where nothing reaps orphans they stay zombies, which hold no memory and no port.
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _free_ports(configurations: Path) -> list[int]:
+    """A port for each of kwokctl's six listeners; kwokctl's own choice collides when several run at once."""
+    taken: set[int] = set()
+    for file in configurations.glob("*.yaml"):
+        options: dict[str, Any] = yaml.safe_load(file.read_text())["options"]
+        taken.update(value for name, value in options.items() if name.endswith("Port"))
+    free: list[int] = []
+    for port in random.sample(PORTS, len(PORTS)):
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            if port not in taken:
+                free.append(port)
+        if len(free) == 6:
+            break
+    return free

@@ -1,0 +1,1 @@
+"""Stand-in Pulumi providers, used only where the real plugins can't be had."""
