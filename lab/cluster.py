@@ -24,7 +24,6 @@ import yaml
 from lab import LabError, kubeconfig, toolbox
 
 MANIFESTS = Path(__file__).parent / "manifests"
-# The first two are what the others wait for.
 COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok-controller")
 # Generous, because a component that dies ends the waiting at once.
 PATIENCE_SECONDS = 180
@@ -88,7 +87,7 @@ class Cluster:
         stages = [self._root / "bin/stages.yaml", *sorted(MANIFESTS.glob("stage-*.yaml"))]
         files = ",".join(map(str, [self._configured, *stages]))
         # Without the empty --kubeconfig kwokctl would add a context to the user's own.
-        self._kwokctl("create", "cluster", "--kubeconfig", "", "--wait", "0s", "--config", files)
+        self._launch("create", "cluster", "--kubeconfig", "", "--wait", "0s", "--config", files)
         self.start()
         self._install()
         kubeconfig.issue(self.folder)
@@ -102,7 +101,7 @@ class Cluster:
                     # kwokctl would take a stranger who has this number by now for the component.
                     if file.stem not in running:
                         file.unlink()
-                self._kwokctl("start", "cluster", "--wait", "0s")
+                self._launch("start", "cluster", "--wait", "0s")
             self._await_ready()
             if not self._dead():
                 return
@@ -193,6 +192,8 @@ class Cluster:
             },
             "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": kubeconfig.DEPLOYER}],
         }
+        labels = {"kubernetes.io/hostname": "node", "kubernetes.io/os": "linux"}
+        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node", "labels": labels}}
         namespace = {
             "apiVersion": "v1",
             "kind": "Namespace",
@@ -205,8 +206,7 @@ class Cluster:
             "-",
         ]
         sources = [argument for file in files for argument in ("-f", str(file))]
-        self._kubectl("create", "--validate=false", *sources, stdin=yaml.safe_dump_all([binding, namespace]))
-        self._kwokctl("scale", "node", "--replicas", "1")
+        self._kubectl("apply", "--server-side", *sources, stdin=yaml.safe_dump_all([binding, node, namespace]))
         self._await(self._definitions_established, "the API server doesn't serve all custom resources")
         pod = {
             "apiVersion": "v1",
@@ -239,7 +239,9 @@ class Cluster:
         while not condition():
             if self._cancelled.is_set():
                 raise LabError(f"{self.name}: given up, because another cluster failed or the lab was interrupted.")
-            if self._fallen() or time.monotonic() > until:
+            # Without these two the others wait in vain.
+            fallen = not set(self._dead()).isdisjoint({"etcd", "kube-apiserver"})
+            if fallen or time.monotonic() > until:
                 raise LabError(f"{self.name}: {complaint}. {self._reason()}")
             time.sleep(0.1)
 
@@ -254,13 +256,13 @@ class Cluster:
             # In its first moment a process has no command yet.
             return bool(command) and Path(command[0]) != self.folder / "bin" / name
 
-        started = {file.stem: file.read_text() for file in (self.folder / "pids").glob("*.pid")}
-        # A file that is still empty is being written.
-        return [name for name, pid in started.items() if pid and gone(name, int(pid))]
+        return [name for name, pid in self._pids().items() if gone(name, pid)]
 
-    def _fallen(self) -> bool:
-        """Whether what the others wait for is gone, so that waiting is in vain."""
-        return not set(self._dead()).isdisjoint(COMPONENTS[:2])
+    def _pids(self) -> dict[str, int]:
+        """The components that were started and their process ids."""
+        files = {file.stem: file.read_text() for file in (self.folder / "pids").glob("*.pid")}
+        # A file that is still empty is being written.
+        return {name: int(pid) for name, pid in files.items() if pid}
 
     def _reason(self) -> str:
         log = self.folder / "logs" / f"{(self._dead() or ['kube-apiserver'])[0]}.log"
@@ -276,7 +278,8 @@ class Cluster:
         with direct.open(kubeconfig.server(self.folder) + path, timeout=3) as response:
             return response.read().decode()
 
-    def _kwokctl(self, *arguments: str) -> None:
+    def _launch(self, *arguments: str) -> None:
+        """Have kwokctl start the components that have no pid file."""
         command = [self._root / "bin/kwokctl", *arguments, "--name", self.name]
         with subprocess.Popen(
             command, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -284,13 +287,14 @@ class Cluster:
             output = ""
             while running.returncode is None:
                 try:
-                    output, _ = running.communicate(timeout=0.2)
+                    output, _ = running.communicate(timeout=0.1)
                 except subprocess.TimeoutExpired:
-                    # It would wait two minutes for an API server that is gone.
-                    if self._fallen() or self._cancelled.is_set():
+                    # All it has left to do is to ask for the server, with a kubectl for each time it asks, and
+                    # for two minutes even where there is none. Our own asking is lighter.
+                    if len(self._pids()) == len(COMPONENTS) or self._cancelled.is_set():
                         running.kill()
-        if running.returncode:
-            reason = self._reason() if self._dead() else "".join(output.strip().splitlines()[-1:])
+        if running.returncode and len(self._pids()) < len(COMPONENTS):
+            reason = "".join(output.strip().splitlines()[-1:])
             raise LabError(f"{self.name}: `kwokctl {' '.join(arguments[:2])}` failed. {reason}")
 
     def _kubectl(self, *arguments: str, stdin: str = "") -> None:

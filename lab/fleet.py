@@ -206,9 +206,10 @@ class Lab:
         self.root.mkdir(parents=True, exist_ok=True)
         folder = os.open(self.root, os.O_RDONLY)
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise LabError(f"Another command is changing the lab in {self.root}. Repeat when it is done.") from None
             yield
-        except BlockingIOError:
-            raise LabError(f"Another command is changing the lab in {self.root}. Repeat when it is done.") from None
         finally:
             os.close(folder)

@@ -82,7 +82,7 @@ class Object(Resource):
                 return None
             raise
         wanted = request.old_inputs or _written(live)
-        return pruned(live, wanted), _outputs(live)
+        return _kept(pruned(live, wanted)), _kept(live)
 
     def update(self, request: Request) -> Properties:
         """Apply the new inputs over the live object."""
@@ -103,8 +103,8 @@ class Object(Resource):
             while self.cluster.request("GET", path)["metadata"]["uid"] == uid:
                 if not self.cluster.wait(seconds, started):
                     raise ProviderError(
-                        f"{_called(request.state)} is still there {seconds:.0f} s after its deletion; "
-                        "look at its finalizers, then run it again."
+                        f"{_called(request.state)} is still there {time.monotonic() - started:.0f} s after its "
+                        "deletion; look at its finalizers, then run it again."
                     )
         except ApiError as error:
             if error.status != 404:
@@ -171,10 +171,10 @@ class Object(Resource):
                     f"{_called(live)} failed to fully initialize or become live: "
                     f"timed out waiting for {condition} after {time.monotonic() - started:.0f} s",
                     _id(live),
-                    _outputs(live),
+                    _kept(live),
                 )
             live = self.cluster.request("GET", self._path(live))
-        return _outputs(live)
+        return _kept(live)
 
 
 class Patch(Object):
@@ -225,12 +225,11 @@ def _written(live: Properties) -> Properties:
     return {key: value for key, value in live.items() if key != "status"} | {"metadata": metadata}
 
 
-def _outputs(live: Properties) -> Properties:
+def _kept(live: Properties) -> Properties:
+    """An object as the state keeps it: without the bookkeeping, and with a Secret's data hidden."""
     metadata = {key: value for key, value in live["metadata"].items() if key != "managedFields"}
-    outputs = live | {"metadata": metadata}
-    if live["kind"] == "Secret" and "data" in live:
-        outputs["data"] = secret(live["data"])
-    return outputs
+    hidden = {"data": secret(live["data"])} if live["kind"] == "Secret" and "data" in live else {}
+    return live | {"metadata": metadata} | hidden
 
 
 def _met(condition: str, live: Properties) -> bool:

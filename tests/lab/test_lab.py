@@ -1,5 +1,6 @@
 """The lab itself: its clusters as a deployment finds them, and what it leaves alone, survives and removes."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -111,6 +112,19 @@ def test_a_server_that_cannot_start_is_reported_with_the_last_words_of_its_log(
             lab.up(workers=0)
     finally:
         lab.down()
+
+
+def test_two_commands_cannot_change_one_lab_at_once(lab: Lab) -> None:
+    held = os.open(lab.root, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    try:
+        refused = run(lab.root, "down")
+    finally:
+        os.close(held)
+
+    assert refused.returncode == 1
+    assert f"Another command is changing the lab in {lab.root}" in refused.stderr
+    assert all(row["ready"] for row in lab.status())
 
 
 def test_without_a_lab_the_status_says_how_to_get_one(folder: Path) -> None:
