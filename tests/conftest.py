@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from lab import plugins
 from lab.fleet import Lab
+
+
+def pytest_report_header() -> str:
+    """Real plugins or stand-ins: a run on stand-ins must not pass for more."""
+    return plugins.describe()
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,16 @@
-"""The engine tests' header, which says what they run on."""
+"""What the engine tests need beyond clusters: the engine itself."""
 
-from lab import plugins
+import pytest
+
+from lab import LabError
+from lab.fleet import Lab
 
 
-def pytest_report_header() -> str:
-    """Real plugins or stand-ins; a run on stand-ins must not pass for more."""
-    return plugins.describe()
+@pytest.fixture(scope="module")
+def lab(lab: Lab) -> Lab:
+    """A fresh lab with Pulumi's CLI, or a skip that says what is missing."""
+    try:
+        lab.tool("pulumi")
+    except LabError:
+        pytest.skip("No engine: Pulumi's CLI could be neither downloaded nor built; `python -m lab up` says why.")
+    return lab
