@@ -7,20 +7,13 @@
 
 import sys
 
-from pulumi import automation
-
-from operations import program
+from operations import engine
 
 
 def main() -> None:
     """Bring the stack up; the engine's own output goes to stderr when it fails."""
     name, file = sys.argv[1:]
-    stack = automation.select_stack(
-        name,
-        project_name="gloo-mesh",
-        program=program.run,
-        opts=automation.LocalWorkspaceOptions(work_dir=str(program.PROJECT_FOLDER)),
-    )
+    stack = engine.select(name)
     stack.up(config_file=file, parallel=64, color="never", suppress_outputs=True, show_secrets=False)
 
 

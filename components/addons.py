@@ -11,6 +11,7 @@ import pulumi_kubernetes as k8s
 from components import product
 from components.charts import Charts
 from components.management_plane import MASKED
+from components.release import release
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,19 +37,16 @@ class Addons(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.masked_values = _values(MASKED)
-        release = k8s.helm.v3.Release(
+        installed = release(
             f"{name}-release",
-            name=product.ADDONS_RELEASE,
-            namespace=namespace.metadata.name,
-            chart=args.charts.path(product.AGENT_CHART),
-            version=args.charts.version,
+            product.ADDONS_RELEASE,
+            args.charts,
+            product.AGENT_CHART,
+            namespace.metadata.name,
             values=_values(args.license_key),
-            skip_crds=True,
-            reset_values=True,
-            max_history=10,
             opts=pulumi.ResourceOptions(parent=self),
         )
-        self.register_outputs({"release": release.name})
+        self.register_outputs({"release": installed.name})
 
 
 def _values(license_key: pulumi.Input[str]) -> dict[str, pulumi.Input[object]]:

@@ -14,6 +14,7 @@ import pulumi_kubernetes as k8s
 from components import product
 from components.charts import Charts
 from components.relay_pki import Issued, RelayPki, fingerprint
+from components.release import crds_release, release
 
 MASKED = "(secret)"
 
@@ -61,17 +62,13 @@ class ManagementPlane(pulumi.ComponentResource):
         certificates = pulumi.Output.all(
             pki.root_certificate.cert_pem, pki.server.certificate.cert_pem, pki.signing.certificate.cert_pem
         ).apply(lambda pems: fingerprint(*pems))
-        self.release = k8s.helm.v3.Release(
+        self.release = release(
             f"{name}-release",
-            name=product.MANAGEMENT_RELEASE,
-            namespace=namespace,
-            chart=args.charts.path(product.MANAGEMENT_CHART),
-            version=args.charts.version,
+            product.MANAGEMENT_RELEASE,
+            args.charts,
+            product.MANAGEMENT_CHART,
+            namespace,
             values=_values(args.namespace, args.license_key, certificates),
-            skip_crds=True,
-            # Otherwise Helm keeps values that the configuration no longer names.
-            reset_values=True,
-            max_history=10,
             timeout=args.ready_within,
             opts=pulumi.ResourceOptions(
                 parent=self,
@@ -95,22 +92,6 @@ def secret(
     """An Opaque Secret; the SDK keeps `content` secret on the wire and in the state."""
     return k8s.core.v1.Secret(
         name, metadata={"name": secret_name, "namespace": namespace}, string_data=content, opts=opts
-    )
-
-
-def crds_release(
-    name: str, charts: Charts, chart: str, namespace: pulumi.Input[str], opts: pulumi.ResourceOptions
-) -> k8s.helm.v3.Release:
-    """The CRDs of `chart` as a release of their own: Helm never upgrades a chart's `crds/` folder."""
-    crds = product.crds_chart(chart)
-    return k8s.helm.v3.Release(
-        name,
-        name=crds,
-        namespace=namespace,
-        chart=charts.path(crds),
-        version=charts.version,
-        max_history=10,
-        opts=opts,
     )
 
 

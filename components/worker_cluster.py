@@ -11,8 +11,9 @@ import pulumi_kubernetes as k8s
 
 from components import product
 from components.charts import Charts
-from components.management_plane import ManagementPlane, crds_release, restart_with, secret
+from components.management_plane import ManagementPlane, restart_with, secret
 from components.relay_pki import RelayPki, fingerprint
+from components.release import crds_release, release
 from components.settings import ClusterSettings
 
 
@@ -62,16 +63,13 @@ class WorkerCluster(pulumi.ComponentResource):
             "settingsRef": {"namespace": args.namespace},
             "enterpriseAgent": {"deploymentOverrides": restart_with(root_pem.apply(fingerprint))},
         }
-        agent = k8s.helm.v3.Release(
+        agent = release(
             f"{name}-agent",
-            name=product.AGENT_RELEASE,
-            namespace=namespace,
-            chart=args.charts.path(product.AGENT_CHART),
-            version=args.charts.version,
+            product.AGENT_RELEASE,
+            args.charts,
+            product.AGENT_CHART,
+            namespace,
             values=self.values,
-            skip_crds=True,
-            reset_values=True,
-            max_history=10,
             # The chart looks its secrets up by name, which Pulumi cannot see.
             opts=pulumi.ResourceOptions(parent=self, depends_on=[root, token, crds]),
         )

@@ -13,8 +13,8 @@ from typing import Any
 from pulumi import automation
 from rich.console import Console
 
-from components.settings import MANAGEMENT, PROJECT, Settings
-from operations import program
+from components.settings import MANAGEMENT, Settings
+from operations import engine
 from operations.progress import Progress
 from operations.reach import unreachable
 from operations.stack import Stack, UsageError
@@ -28,16 +28,8 @@ class Deployment:
         self._console = console
         self._file = str(stack.file)
         os.environ.update(stack.environment)
-        for ambient in ("KUBECONFIG", *(name for name in os.environ if name.startswith("PULUMI_K8S_"))):
-            # The SDK copies these into the state, where they show as a diff on the next machine.
-            os.environ.pop(ambient, None)
         try:
-            self._engine = automation.select_stack(
-                stack.name,
-                project_name=PROJECT,
-                program=program.run,
-                opts=automation.LocalWorkspaceOptions(work_dir=str(program.PROJECT_FOLDER)),
-            )
+            self._engine = engine.select(stack.name)
         except FileNotFoundError:
             raise UsageError("Pulumi's CLI, `pulumi`, is not on PATH; install it, or `make demo` builds one.") from None
         except automation.StackNotFoundError:
@@ -69,10 +61,6 @@ class Deployment:
     def remove(self) -> Progress:
         """Take everything away that this stack made."""
         return self._run(self._engine.destroy, dry=False, continue_on_error=True, show_secrets=False)
-
-    def outputs(self) -> dict[str, Any]:
-        """The stack's outputs; none of them is secret."""
-        return {name: output.value for name, output in self._engine.outputs().items()}
 
     def _run(self, operation: Callable[..., Any], *, dry: bool, **options: Any) -> Progress:
         clusters = [MANAGEMENT, *sorted(self.settings.workers)]

@@ -1,0 +1,50 @@
+"""A Helm release as this program makes every one of them.
+
+Owns the options that are alike; what is installed where, with which values, is each component's.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components import product
+from components.charts import Charts
+
+
+def release(
+    name: str,
+    release_name: str,
+    charts: Charts,
+    chart: str,
+    namespace: pulumi.Input[str],
+    opts: pulumi.ResourceOptions,
+    values: Mapping[str, pulumi.Input[Any]] | None = None,
+    timeout: int | None = None,
+) -> k8s.helm.v3.Release:
+    """A vendored chart's release; `timeout` in seconds, Helm's own five minutes by default."""
+    return k8s.helm.v3.Release(
+        name,
+        name=release_name,
+        namespace=namespace,
+        chart=charts.path(chart),
+        version=charts.version,
+        values=values,
+        timeout=timeout,
+        skip_crds=True,
+        # Otherwise Helm keeps values that the configuration no longer names.
+        reset_values=True,
+        max_history=10,
+        # The API server validates what arrives; Helm's own check fetches its whole schema for every release.
+        disable_openapi_validation=True,
+        opts=opts,
+    )
+
+
+def crds_release(
+    name: str, charts: Charts, chart: str, namespace: pulumi.Input[str], opts: pulumi.ResourceOptions
+) -> k8s.helm.v3.Release:
+    """The CRDs of `chart` as a release of their own: Helm never upgrades a chart's `crds/` folder."""
+    crds = product.crds_chart(chart)
+    return release(name, crds, charts, crds, namespace, opts)
