@@ -2,6 +2,7 @@
 
 import pulumi
 
+from components import product
 from components.addons import Addons, AddonsArgs
 from components.cluster import connect
 from components.fleet import Fleet, FleetArgs
@@ -51,7 +52,7 @@ relay = RelayExposure(
 )
 
 namespaces = {settings.management_cluster.name: management.namespace}
-values = {"management/gloo-mesh-enterprise": management.masked_values}
+values = {f"{settings.management_cluster.name}/{product.MANAGEMENT_RELEASE}": management.masked_values}
 for cluster in settings.worker_clusters:
     on_worker = pulumi.ResourceOptions(provider=connect(cluster))
     worker = WorkerCluster(
@@ -70,8 +71,8 @@ for cluster in settings.worker_clusters:
     )
     addons = Addons(f"{cluster.name}-addons", AddonsArgs(charts=charts, license_key=license_key), on_worker)
     namespaces[cluster.name] = worker.namespace
-    values[f"{cluster.name}/enterprise-agent"] = worker.values
-    values[f"{cluster.name}/enterprise-agent-addons"] = addons.masked_values
+    values[f"{cluster.name}/{product.AGENT_RELEASE}"] = worker.values
+    values[f"{cluster.name}/{product.ADDONS_RELEASE}"] = addons.masked_values
 
 fleet = Fleet(
     "fleet",

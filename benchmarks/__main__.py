@@ -64,7 +64,7 @@ def _round(tool: str, workers: int) -> list[Record]:
             if tool != "program":
                 return [_run(lab, tool, "first", [str(SEED_FLOW), str(workers)])]
             file = stack.prepare(lab, "bench")
-            command = [sys.executable, "-m", "benchmarks.up", "bench", str(file)]
+            command = [sys.executable, "-m", "benchmarks.up", "bench", str(file), str(workers)]
             return [_run(lab, tool, phase, command) for phase in ("first", "unchanged")]
         finally:
             lab.down()

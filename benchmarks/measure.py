@@ -5,6 +5,7 @@ Owns the clock and the samples. Memory is PSS (shared pages counted once), sampl
 
 import contextlib
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,9 +35,12 @@ class CommandFailedError(Exception):
 def timed(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> tuple[float, int]:
     """Run a command to its end: its seconds and the peak of its process tree in MB."""
     began = time.monotonic()
-    with subprocess.Popen(
-        command, env=environment, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with (
+        tempfile.TemporaryFile("w+") as told,
+        subprocess.Popen(
+            command, env=environment, cwd=folder, stdout=subprocess.DEVNULL, stderr=told, text=True
+        ) as process,
+    ):
         peak = 0
         while True:
             # Waiting is the condition; the time-out is the sampling interval.
@@ -46,8 +50,8 @@ def timed(command: Sequence[str], environment: Mapping[str, str], folder: Path) 
             peak = max(peak, _memory(process.pid))
         seconds = time.monotonic() - began
         if process.returncode:
-            told = process.stderr.read() if process.stderr else ""
-            raise CommandFailedError(f"{' '.join(command[:3])} failed: {told.strip()[-2000:]}")
+            told.seek(0)
+            raise CommandFailedError(f"{' '.join(command[:3])} failed: {told.read().strip()[-2000:]}")
     return seconds, peak // 2**20
 
 

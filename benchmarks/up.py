@@ -1,6 +1,6 @@
 """One `pulumi up` of a stack on the lab, without preview and refresh: what the benchmark times.
 
-    python -m benchmarks.up STACK FILE
+    python -m benchmarks.up STACK FILE WORKERS
 
 `operations up` always previews; the shell flow doesn't, so this is the like of it.
 """
@@ -12,9 +12,16 @@ from operations import engine
 
 def main() -> None:
     """Bring the stack up; the engine's own output goes to stderr when it fails."""
-    name, file = sys.argv[1:]
+    name, file, workers = sys.argv[1:]
     stack = engine.select(name)
-    stack.up(config_file=file, parallel=64, color="never", suppress_outputs=True, show_secrets=False)
+    stack.up(
+        config_file=file,
+        parallel=engine.parallel(int(workers)),
+        continue_on_error=True,
+        color="never",
+        suppress_outputs=True,
+        show_secrets=False,
+    )
 
 
 if __name__ == "__main__":

@@ -16,6 +16,10 @@ from components import product
 LOCK = "charts.lock"
 
 
+class LockError(Exception):
+    """The lock is there and can't be read."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Chart:
     """One vendored archive, as the lock records it."""
@@ -46,18 +50,25 @@ class Charts:
         remedy = f"bring it with: python -m operations charts pull {version}"
         try:
             locked = {(chart.name, chart.version): chart for chart in read_lock(folder)}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
-            yield f"{folder / LOCK}, the list of vendored charts, is missing or unreadable; {remedy}."
+        except LockError:
+            yield f"{folder / LOCK}, the list of vendored charts, can't be read; restore it, or remove it and {remedy}."
+            return
+        if not locked:
+            yield f"There are no vendored charts in {folder}; {remedy}."
             return
         lacking = [name for name in required() if (name, version) not in locked]
         if lacking:
             versions = ", ".join(sorted({locked_version for _, locked_version in locked})) or "none"
             yield f"{folder / LOCK} has no {', '.join(lacking)} of version {version} (it has {versions}); {remedy}."
         for chart in (locked[name, version] for name in required() if name not in lacking):
-            if not (folder / chart.file).is_file():
-                yield f"The chart {folder / chart.file} is in the lock but not in the folder; {remedy}."
-            elif digest(folder / chart.file) != chart.sha256:
-                yield f"The chart {folder / chart.file} was altered since it was locked; {remedy}."
+            path = folder / chart.file
+            try:
+                if digest(path) != chart.sha256:
+                    yield f"The chart {path} was altered since it was locked; {remedy}."
+            except FileNotFoundError:
+                yield f"The chart {path} is in the lock but not in the folder; {remedy}."
+            except OSError as error:
+                yield f"The chart {path} can't be read ({error.strerror}); {remedy}."
 
     def path(self, name: str) -> str:
         """Relative to the project with a leading `./`, so that every machine's state says the same."""
@@ -81,9 +92,14 @@ def digest(archive: Path) -> str:
 
 
 def read_lock(folder: Path) -> list[Chart]:
-    """What the lock lists; raises OSError, YAMLError, KeyError or TypeError when it can't be read."""
-    document: Any = yaml.safe_load((folder / LOCK).read_text())
-    return [Chart(**{key: str(value) for key, value in entry.items()}) for entry in document["charts"]]
+    """What the lock lists, nothing when there is none; raises LockError when it can't be read."""
+    try:
+        document: Any = yaml.safe_load((folder / LOCK).read_text())
+        return [Chart(**{key: str(value) for key, value in entry.items()}) for entry in document["charts"]]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        raise LockError(str(folder / LOCK)) from None
 
 
 def write_lock(folder: Path, charts: list[Chart]) -> None:

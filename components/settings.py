@@ -52,12 +52,21 @@ def _exact_version(version: str) -> str:
 
 
 def _seconds(duration: object) -> object:
-    if not isinstance(duration, str):
-        return duration
-    match = re.fullmatch(r"([1-9]\d*)([smh])", duration)
+    match = re.fullmatch(r"([1-9]\d{0,5})([smh])", str(duration))
     if not match:
         raise ValueError("a duration is needed, such as 90s, 5m or 1h")
     return int(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def _own_namespace(name: str) -> str:
+    if name == product.ADDONS_NAMESPACE:
+        raise ValueError("that one is injected and belongs to the addons; write another, such as gloo-mesh")
+    return name
+
+
+def _nothing_said(worker: object) -> object:
+    """`cluster-1:` with nothing after it, as people write YAML, is a worker with every default."""
+    return {} if worker is None else worker
 
 
 DnsLabel = Annotated[str, AfterValidator(_dns_label)]
@@ -113,11 +122,13 @@ class Settings(_Model):
 
     version: Annotated[str, AfterValidator(_exact_version)] = Field(examples=["1.2.9"])
     charts_folder: str = Field("charts", alias="charts", min_length=1)
-    namespace: DnsLabel = "gloo-mesh"
+    namespace: Annotated[DnsLabel, AfterValidator(_own_namespace)] = "gloo-mesh"
     protect: bool = True
     kubeconfig: str = Field("~/.kube/config", min_length=1)
     management: ManagementSettings = Field(examples=["{context: mgmt-cluster}"])
-    workers: dict[DnsLabel, WorkerSettings] = Field(min_length=1, examples=["{cluster-1: {}}"])
+    workers: dict[DnsLabel, Annotated[WorkerSettings, BeforeValidator(_nothing_said)]] = Field(
+        min_length=1, examples=["{cluster-1: {}}"]
+    )
     relay: RelaySettings = RelaySettings()
     pki: PkiSettings = PkiSettings()
 
@@ -138,10 +149,14 @@ class Settings(_Model):
         try:
             document: object = yaml.load(stack_file.read_text(), yaml.CSafeLoader)
         except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigurationError([f"{stack_file} can't be read: {_first_line(error)}."]) from None
+            raise ConfigurationError([f"{stack_file} can't be read: {' '.join(str(error).split())}."]) from None
         raw = _mapping(_mapping(document).get("config"))
         prefix = f"{PROJECT}:"
-        config = {str(key).removeprefix(prefix): value for key, value in raw.items() if str(key).startswith(prefix)}
+        config = {
+            str(key).removeprefix(prefix): _from_engine(value)
+            for key, value in raw.items()
+            if str(key).startswith(prefix)
+        }
         return cls.parse(config, {key for key, value in config.items() if "secure" in _mapping(value)})
 
     @classmethod
@@ -157,7 +172,7 @@ class Settings(_Model):
             settings = cls.model_validate({key: value for key, value in raw.items() if key not in SECRET_KEYS})
         except ValidationError as error:
             wrong = {fault["loc"][0] for fault in error.errors()}
-            faults += [_sentence(cls, fault) for fault in error.errors()]
+            faults += [_sentence(cls, fault, secret) for fault in error.errors()]
         faults += _cluster_faults(raw)
         if not wrong & {"version", "charts"}:
             faults += Charts.faults(Path(str(raw.get("charts", "charts"))), str(raw["version"]))
@@ -208,9 +223,9 @@ _LICENSE_MISSING = (
 )
 
 
-def _from_engine(value: str) -> object:
-    """The engine hands structured values over as JSON, everything else as it was written."""
-    if not value.startswith(("{", "[")):
+def _from_engine(value: object) -> object:
+    """The engine, and `pulumi config set`, hand structured values over as JSON, everything else as written."""
+    if not isinstance(value, str) or not value.startswith(("{", "[")):
         return value
     try:
         return json.loads(value)
@@ -220,10 +235,6 @@ def _from_engine(value: str) -> object:
 
 def _mapping(value: object) -> dict[str, object]:
     return cast("dict[str, object]", value) if isinstance(value, dict) else {}
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _secret_faults(raw: Mapping[str, object], secret: Collection[str]) -> Iterator[str]:
@@ -236,7 +247,7 @@ def _secret_faults(raw: Mapping[str, object], secret: Collection[str]) -> Iterat
         )
 
 
-def _sentence(model: type[BaseModel], fault: Any) -> str:
+def _sentence(model: type[BaseModel], fault: Any, secret: Collection[str]) -> str:
     # pydantic marks a fault in an entry's name, rather than in its value, by a last step of its own.
     loc = fault["loc"][:-1] if len(fault["loc"]) > 1 and fault["loc"][-1] == "[key]" else fault["loc"]
     *where, last = map(str, loc)
@@ -254,10 +265,14 @@ def _sentence(model: type[BaseModel], fault: Any) -> str:
         return f"{key} is missing; write one{example}."
     if fault["type"] == "too_short" and last == "workers":
         return f"{key} names no worker; write at least one, such as {{cluster-1: {{}}}}."
-    reason = (
-        str(fault["ctx"]["error"]) if fault["type"] == "value_error" else fault["msg"][0].lower() + fault["msg"][1:]
-    )
-    return f"{key} is {json.dumps(fault['input'], default=str)}; {reason}."
+    if fault["type"] in ("model_type", "dict_type"):
+        reason = "a mapping is needed, such as {context: mgmt-cluster}"
+    elif fault["type"] == "value_error":
+        reason = str(fault["ctx"]["error"])
+    else:
+        reason = fault["msg"][0].lower() + fault["msg"][1:]
+    given = "(secret)" if str(loc[0]) in secret else json.dumps(fault["input"], default=str)
+    return f"{key} is {given}; {reason}."
 
 
 def _model_of(model: type[BaseModel], key: str) -> type[BaseModel]:
@@ -286,7 +301,9 @@ def _cluster_faults(raw: Mapping[str, object]) -> Iterator[str]:
         if path not in known:
             known[path] = _contexts(path)
             if isinstance(known[path], str):
-                yield f"{PROJECT}:kubeconfig is {path}; {known[path]}."
+                # Contents instead of a path hold credentials, which no message may repeat.
+                shown = "the content of one" if "\n" in path or path.startswith("{") else path
+                yield f"{PROJECT}:kubeconfig is {shown}; {known[path]}."
         contexts = known[path]
         if not isinstance(context, str):
             continue
@@ -317,3 +334,5 @@ def _contexts(kubeconfig: str) -> list[str] | str:
         )
     except (yaml.YAMLError, KeyError, TypeError):
         return "it isn't a kubeconfig; write the path of one, such as ~/.kube/config"
+    except (ValueError, RuntimeError):
+        return "that can't be a path; write one, such as ~/.kube/config"

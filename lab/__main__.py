@@ -51,10 +51,14 @@ def demo(
     with _sentences("`make demo` goes on from here."):
         lab = Lab(console=console)
         stack.prepare(lab)
-        # In its own colours and with its own Ctrl-C: what a user runs, not a copy of it.
-        done = subprocess.run(
-            [sys.executable, "-m", "operations", "up", "--stack", "lab", "--yes"], cwd=plugins.REPOSITORY, check=False
-        )
+        # Ctrl-C is the deployment's: it finishes what it began, which a parent that gives up would cut off.
+        # A handler, because the child would inherit that a signal is ignored.
+        before = signal.signal(signal.SIGINT, lambda *_: None)
+        try:
+            command = [sys.executable, "-m", "operations", "up", "--stack", "lab", "--yes"]
+            done = subprocess.run(command, cwd=plugins.REPOSITORY, check=False)
+        finally:
+            signal.signal(signal.SIGINT, before)
         if done.returncode:
             raise typer.Exit(done.returncode)
         shown = Table("cluster", "what", "found", box=None, pad_edge=False)

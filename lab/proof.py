@@ -41,7 +41,6 @@ def facts(lab: Lab) -> list[Fact]:
     """Everything worth showing of a deployed lab."""
     found: list[Fact] = []
     management = _api(lab, MANAGEMENT)
-    server = x509.load_pem_x509_certificate(_secret(management, "relay-server-tls-secret", "tls.crt"))
     registered: Any = client.CustomObjectsApi(management).list_namespaced_custom_object(
         "multicluster.solo.io", "v1alpha1", NAMESPACE, "kubernetesclusters"
     )
@@ -52,31 +51,29 @@ def facts(lab: Lab) -> list[Fact]:
         found += [_pod(cluster, api, *place, wanted) for place, wanted in WANTED[role].items()]
         if role == "worker":
             found.append(Fact(cluster, "registration", "present" if cluster in names else "none", cluster in names))
-            found.append(_trust(cluster, api, server))
+            found.append(_trust(cluster, api, management))
     return found
 
 
 def _pod(cluster: str, api: client.ApiClient, namespace: str, deployment: str, wanted: int) -> Fact:
     pods: Any = client.CoreV1Api(api).list_namespaced_pod(namespace)
-    mine = [
-        pod for pod in pods.items if pod.metadata.name.startswith(f"{deployment}-") and pod.status.container_statuses
-    ]
-    ready = [sum(status.ready for status in pod.status.container_statuses) for pod in mine]
+    mine = [pod for pod in pods.items if pod.metadata.name.startswith(f"{deployment}-")]
+    ready = [sum(status.ready for status in pod.status.container_statuses or []) for pod in mine]
     shown = ", ".join(f"{count}/{wanted} ready" for count in ready) or "no pod"
     return Fact(cluster, f"{namespace}/{deployment}", shown, bool(ready) and all(count == wanted for count in ready))
 
 
-def _trust(cluster: str, api: client.ApiClient, server: x509.Certificate) -> Fact:
+def _trust(cluster: str, api: client.ApiClient, management: client.ApiClient) -> Fact:
     """Whether what this agent was given verifies the relay's certificate for the name this agent asks for."""
-    agent: Any = client.AppsV1Api(api).read_namespaced_deployment("enterprise-agent", NAMESPACE)
-    arguments = [argument for container in agent.spec.template.spec.containers for argument in container.args or []]
-    authority = next(argument.split("=", 1)[1] for argument in arguments if argument.startswith("--relay-authority="))
-    root = x509.load_pem_x509_certificate(_secret(api, "relay-root-tls-secret", "ca.crt"))
-    verifier = PolicyBuilder().store(Store([root])).build_server_verifier(x509.DNSName(authority))
     try:
-        verifier.verify(server, [])
-    except VerificationError as error:
-        return Fact(cluster, "trust in the relay", str(error), False)
+        agent: Any = client.AppsV1Api(api).read_namespaced_deployment("enterprise-agent", NAMESPACE)
+        arguments = dict(argument.partition("=")[::2] for argument in agent.spec.template.spec.containers[0].args)
+        authority = arguments["--relay-authority"]
+        root = x509.load_pem_x509_certificate(_secret(api, "relay-root-tls-secret", "ca.crt"))
+        server = x509.load_pem_x509_certificate(_secret(management, "relay-server-tls-secret", "tls.crt"))
+        PolicyBuilder().store(Store([root])).build_server_verifier(x509.DNSName(authority)).verify(server, [])
+    except (client.ApiException, VerificationError, ValueError, KeyError) as error:
+        return Fact(cluster, "trust in the relay", f"none: {error}".splitlines()[0], False)
     return Fact(cluster, "trust in the relay", f"{authority} verified", True)
 
 

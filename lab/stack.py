@@ -34,6 +34,8 @@ def prepare(lab: Lab, name: str = "lab", changes: Mapping[str, object] | None = 
     config |= changes or {}
     copy.write_text(yaml.safe_dump({**before, "config": config}, sort_keys=False))
 
+    # A stand-in that was edited is another chart under the same version, which the lock refuses.
+    shutil.rmtree(lab.root / "charts", ignore_errors=True)
     archives = map(str, sorted(lab.packages.glob("*.tgz")))
     _run(lab, sys.executable, "-m", "operations", "charts", "add", "--charts", str(lab.root / "charts"), *archives)
     pulumi = (str(lab.tool("pulumi")), "-C", str(lab.root), "--non-interactive")

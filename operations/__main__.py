@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from components import product
@@ -63,7 +64,7 @@ def remove(stack: StackOption, yes: YesOption = False, as_json: JsonOption = Fal
     """Preview, then remove everything but the CRDs. Refused while the root certificate is protected."""
     deployment = _open(stack)
     planned = deployment.preview_removal()
-    if planned.errors and deployment.settings.protect:
+    if any("protect" in error for error in planned.errors):
         planned.errors.append(
             "The relay's root is protected. To give it up: set gloo-mesh:protect to false, run up, then remove."
         )
@@ -125,7 +126,7 @@ def _open(name: str) -> Deployment:
     deployment = Deployment(stack, err)
     err.print(plugins.announcement())
     for cluster, reason in deployment.unreachable.items():
-        err.print(f"[yellow]{cluster} doesn't answer, so nothing is refreshed: {reason}[/yellow]")
+        err.print(f"[yellow]{cluster} doesn't answer, so nothing is refreshed: {escape(reason)}[/yellow]")
     return deployment
 
 
@@ -145,14 +146,14 @@ def _finish(deployment: Deployment, progress: Progress, as_json: bool, verb: str
             out.print(progress.changes_table())
         out.print(progress.table())
         for warning in progress.warnings:
-            out.print(f"[yellow]warning:[/yellow] {warning}", markup=True)
+            out.print(f"[yellow]warning:[/yellow] {escape(warning)}")
         counted = ", ".join(
             f"{count} to {operation}" if verb == "would change" else f"{operation}: {count}"
             for operation, count in progress.changes.items()
         )
         out.print(f"{counted or 'Nothing changes' if verb == 'would change' else counted or 'Nothing changed'}.")
     for error in progress.errors:
-        err.print(f"[red]error:[/red] {error}")
+        err.print(f"[red]error:[/red] {escape(error)}")
     if failed:
         broken = [name for name, cluster in progress.clusters.items() if cluster.failed]
         err.print(

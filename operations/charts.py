@@ -6,9 +6,9 @@ its CRDs, because Helm installs a chart's `crds/` once and never upgrades them.
 
 import gzip
 import hashlib
+import http.client
 import io
 import tarfile
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from components import product
-from components.charts import Chart, Charts, read_lock, write_lock
+from components.charts import LOCK, Chart, Charts, LockError, read_lock, write_lock
 from operations.stack import UsageError
 
 SECONDS = 60
@@ -85,13 +85,19 @@ def add(folder: Path, content: bytes, origin: str, version: str | None = None) -
         )
         for name, packed in made.items()
     ]
+    before = locked(folder)
+    known = {(chart.name, chart.version): chart.sha256 for chart in before}
+    for chart in charts:
+        if known.get((chart.name, chart.version), chart.sha256) != chart.sha256:
+            raise UsageError(
+                f"{origin} is not the {chart.name} {chart.version} that was locked before; released charts don't "
+                f"change. If you trust the new one, take the old entry out of {folder / LOCK} and repeat."
+            )
     for chart in charts:
         temporary = folder / f"{chart.file}.new"
         temporary.write_bytes(made[chart.name])
         temporary.replace(folder / chart.file)
-    kept = [
-        chart for chart in locked(folder) if (chart.name, chart.version) not in {(c.name, c.version) for c in charts}
-    ]
+    kept = [chart for chart in before if (chart.name, chart.version) not in {(c.name, c.version) for c in charts}]
     write_lock(folder, [*kept, *charts])
     return charts
 
@@ -100,10 +106,8 @@ def locked(folder: Path) -> list[Chart]:
     """What the lock lists; nothing when there is none yet."""
     try:
         return read_lock(folder)
-    except FileNotFoundError:
-        return []
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
-        raise UsageError(f"The lock in {folder} can't be read; remove it and bring the charts anew.") from None
+    except LockError as error:
+        raise UsageError(f"{error} can't be read; restore it, or remove it and bring the charts anew.") from None
 
 
 def values(folder: Path, name: str, version: str) -> str:
@@ -127,7 +131,7 @@ def _download(address: str) -> tuple[bytes, str]:
     try:
         with urllib.request.urlopen(address, timeout=SECONDS) as answer:
             return answer.read(), address
-    except (urllib.error.URLError, TimeoutError, OSError) as error:
+    except (http.client.HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise UsageError(
             f"{address} can't be had ({reason}). Fetch it where you can, and bring it with: "
@@ -171,9 +175,9 @@ def _crds_archive(name: str, archive: Archive) -> bytes:
         "templates/crds.yaml": '{{ .Files.Get "files/crds.yaml" }}\n',
     }
     packed = io.BytesIO()
-    # No times and no names of people: the same CRDs give the same digest on every machine.
+    # No times, no names and no compression, which differs by library: one digest on every machine.
     with (
-        gzip.GzipFile(fileobj=packed, mode="wb", mtime=0, filename="") as compressed,
+        gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=0, mtime=0, filename="") as compressed,
         tarfile.open(fileobj=compressed, mode="w") as tar,
     ):
         for path, text in files.items():

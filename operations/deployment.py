@@ -42,7 +42,7 @@ class Deployment:
         self._options: dict[str, Any] = {
             "config_file": self._file,
             "refresh": not self.unreachable,
-            "parallel": 16 + 4 * len(self.settings.workers),
+            "parallel": engine.parallel(len(self.settings.workers)),
             "color": "never",
         }
 

@@ -7,7 +7,6 @@ import os
 
 from pulumi import automation
 
-from components.settings import PROJECT
 from operations import program
 
 
@@ -18,9 +17,15 @@ def select(stack: str) -> automation.Stack:
         os.environ.pop(name, None)
     # Every cluster has a provider process; Go's default would let each grow to twice what it needs.
     os.environ.setdefault("GOGC", "60")
-    return automation.select_stack(
-        stack,
-        project_name=PROJECT,
-        program=program.run,
-        opts=automation.LocalWorkspaceOptions(work_dir=str(program.PROJECT_FOLDER)),
-    )
+    return automation.Stack.select(stack, _Workspace(work_dir=str(program.PROJECT_FOLDER), program=program.run))
+
+
+def parallel(workers: int) -> int:
+    """How many operations at once: a release that waits holds a place of its own."""
+    return 16 + 4 * workers
+
+
+class _Workspace(automation.LocalWorkspace):
+    def select_stack(self, stack_name: str) -> None:
+        # `stack select`, the original, would make this stack the current one of the user's own shell.
+        self._run_pulumi_cmd_sync(["stack", "--stack", stack_name])

@@ -25,13 +25,11 @@ _DONE = {
     "replace": "replaced",
     "create-replacement": "replaced",
     "delete-replaced": "replaced",
-    "read": "read",
-    "refresh": "refreshed",
-    "same": "unchanged",
     "import": "imported",
 }
 _QUIET = {"same", "refresh", "read"}
-_NOISE = ("Traceback (most recent call last)", "KeyboardInterrupt", "asyncio.exceptions.CancelledError")
+_TRACEBACK = "Traceback (most recent call last)"
+_NOISE = ("KeyboardInterrupt", "asyncio.exceptions.CancelledError")
 
 
 @dataclass
@@ -90,7 +88,7 @@ class Progress:
         table = Table(box=None, pad_edge=False)
         for heading in ("cluster", "changes", "unchanged", "failed", "now"):
             table.add_column(heading, justify="left" if heading in ("cluster", "now") else "right")
-        for name, cluster in self.clusters.items():
+        for name, cluster in list(self.clusters.items()):
             now = ", ".join(f"{what} {time.monotonic() - since:.0f} s" for what, since in list(cluster.running.items()))
             failed = f"[red]{len(cluster.failed)}[/red]" if cluster.failed else "0"
             table.add_row(name, str(len(cluster.changed)), str(cluster.unchanged), failed, now)
@@ -132,9 +130,9 @@ class Progress:
             place.unchanged += operation == "same"
             return
         place.changed[name] = _REPLACING.get(operation, operation)
-        if not self._dry and not self._console.is_terminal:
+        if not self._dry and not self._console.is_terminal and operation != "replace":
             took = f" in {time.monotonic() - began:.1f} s" if began else ""
-            self._console.print(f"{self._cluster(step)}: {_DONE.get(operation, operation)} {name}{took}")
+            self._console.print(f"{self._cluster(step)}: {_DONE.get(operation, operation)} {name}{took}", markup=False)
 
     def _failed(self, step: Any) -> None:
         if place := self._place(step):
@@ -142,7 +140,8 @@ class Progress:
             place.failed.append(_name(step.urn))
 
     def _said(self, said: Any) -> None:
-        message = said.message.replace("<{%reset%}>", "").strip()
+        # What went wrong stands before the traceback, in the same message.
+        message = said.message.replace("<{%reset%}>", "").partition(_TRACEBACK)[0].strip()
         if not message or any(noise in message for noise in _NOISE):
             return
         where = f"{_name(said.urn)}: " if said.urn and "pulumi:pulumi:Stack" not in said.urn else ""

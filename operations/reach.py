@@ -24,9 +24,11 @@ def _silence(cluster: ClusterSettings) -> str | None:
     from kubernetes import client, config
 
     try:
-        api = config.new_client_from_config(cluster.kubeconfig, cluster.context)
-        api.configuration.retries = 0
-        client.VersionApi(api).get_code(_request_timeout=SECONDS)
+        settings = client.Configuration()
+        # Its default of three retries would make four deadlines of one.
+        settings.retries = False
+        config.load_kube_config(cluster.kubeconfig, cluster.context, client_configuration=settings)
+        client.VersionApi(client.ApiClient(settings)).get_code(_request_timeout=SECONDS)
     except client.ApiException as error:
         return f"answers {error.status} {error.reason}"
     except Exception as error:

@@ -1,5 +1,6 @@
 """Bad input: one clear sentence each, all told together, nothing registered."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -108,10 +109,10 @@ def test_an_unknown_key_is_refused_with_the_nearest_right_one(
     assert only_fault(config | change) == sentence
 
 
-@pytest.mark.parametrize("value", ["5 minutes", "0s", "-5m", "5"])
-def test_a_duration_that_is_none_is_refused_by_value(config: dict[str, Any], value: str) -> None:
+@pytest.mark.parametrize("value", ["5 minutes", "0s", "-5m", "5", -5, True])
+def test_a_duration_that_is_none_is_refused_by_value(config: dict[str, Any], value: object) -> None:
     assert only_fault(config | {"relay": {"readyWithin": value}}) == (
-        f'gloo-mesh:relay.readyWithin is "{value}"; a duration is needed, such as 90s, 5m or 1h.'
+        f"gloo-mesh:relay.readyWithin is {json.dumps(value)}; a duration is needed, such as 90s, 5m or 1h."
     )
 
 
@@ -155,7 +156,7 @@ def test_a_context_the_kubeconfig_lacks_is_refused_with_the_nearest(config: dict
 def test_charts_that_were_never_brought_are_refused_with_the_command(config: dict[str, Any]) -> None:
     fault = only_fault(config | {"charts": "empty"})
 
-    assert "empty/charts.lock, the list of vendored charts, is missing" in fault
+    assert "There are no vendored charts in empty" in fault
     assert "python -m operations charts pull 1.2.9" in fault
 
 
@@ -177,11 +178,33 @@ def test_an_altered_archive_is_refused_by_name(config: dict[str, Any]) -> None:
     assert "charts/enterprise-agent-1.2.9.tgz was altered since it was locked" in only_fault(config)
 
 
-@pytest.mark.parametrize("lock", ["[", "charts: 7", "other: []", "charts: [{file: x}]"])
+@pytest.mark.parametrize("lock", ["[", "charts: 7", "other: []", "charts: [{file: x}]", "charts: [x]"])
 def test_a_broken_lock_is_a_sentence(config: dict[str, Any], lock: str) -> None:
     Path("charts/charts.lock").write_text(lock)
 
-    assert "is missing or unreadable" in only_fault(config)
+    assert "charts/charts.lock, the list of vendored charts, can't be read" in only_fault(config)
+
+
+@pytest.mark.parametrize("path", ["\0x", "~nobody-of-that-name/x"])
+def test_a_kubeconfig_that_cant_be_a_path_is_refused(config: dict[str, Any], path: str) -> None:
+    assert "write the path of one" in (fault := only_fault(config | {"kubeconfig": path})) or "can't be a path" in fault
+
+
+def test_a_kubeconfigs_content_is_refused_without_repeating_it(config: dict[str, Any]) -> None:
+    fault = only_fault(config | {"kubeconfig": "apiVersion: v1\nusers: [{token: canary}]\n"})
+
+    assert "gloo-mesh:kubeconfig is the content of one" in fault
+    assert "canary" not in fault
+
+
+def test_the_addons_namespace_is_refused_for_the_agents(config: dict[str, Any]) -> None:
+    assert "belongs to the addons" in only_fault(config | {"namespace": "gloo-mesh-addons"})
+
+
+def test_a_worker_with_nothing_said_has_every_default(config: dict[str, Any]) -> None:
+    parsed = Settings.parse(config | {"workers": {"cluster-1": None}}, ("licenseKey",))
+
+    assert parsed.worker_clusters[0].context == "cluster-1"
 
 
 def test_all_faults_are_told_at_once(config: dict[str, Any]) -> None:

@@ -106,6 +106,16 @@ def test_adding_twice_keeps_one_entry_and_the_same_digests(tmp_path: Path) -> No
     assert read_lock(tmp_path) == once
 
 
+def test_other_bytes_under_a_locked_version_are_refused(tmp_path: Path) -> None:
+    charts.add(tmp_path, chart(), "x.tgz")
+    before = (tmp_path / "enterprise-agent-1.2.9.tgz").read_bytes()
+
+    with pytest.raises(UsageError, match=r"is not the enterprise-agent 1\.2\.9 that was locked before"):
+        charts.add(tmp_path, chart(more={"templates/x.yaml": "altered"}), "y.tgz")
+
+    assert (tmp_path / "enterprise-agent-1.2.9.tgz").read_bytes() == before
+
+
 def test_another_version_stays_beside_the_first(tmp_path: Path) -> None:
     charts.add(tmp_path, chart(), "x.tgz")
     charts.add(tmp_path, chart(version="1.2.10"), "x.tgz")
