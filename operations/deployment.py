@@ -48,11 +48,11 @@ class Deployment:
 
     def preview(self) -> Progress:
         """What an `up` would change. Writes nothing to a cluster."""
-        return self._run(self._engine.preview, dry=True)
+        return self._run(self._engine.preview, dry=True, run_program=True)
 
     def up(self) -> Progress:
         """Bring the clusters to what the configuration says; healthy clusters complete though others fail."""
-        return self._run(self._engine.up, dry=False, continue_on_error=True, show_secrets=False)
+        return self._run(self._engine.up, dry=False, continue_on_error=True, show_secrets=False, run_program=True)
 
     def preview_removal(self) -> Progress:
         """What a removal would take away."""

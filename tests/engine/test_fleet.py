@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import yaml
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from kubernetes import client
@@ -217,6 +218,43 @@ def test_a_certificate_near_its_end_is_renewed_by_a_plain_up(fleet: Fleet, deplo
     assert changed(report, WORKERS) == {}
     assert certificate(fleet, "relay-server-tls-secret").serial_number != before.serial_number
     assert fleet.secret(MANAGEMENT, "relay-root-tls-secret") == root
+    assert fleet.preview()["changes"] == {}
+
+
+def test_a_renamed_context_changes_no_object(fleet: Fleet, deployed: Report) -> None:
+    kubeconfig = yaml.safe_load(fleet.lab.kubeconfig.read_text())
+    for context in kubeconfig["contexts"]:
+        context["name"] = "renamed" if context["name"] == "cluster-2" else context["name"]
+    renamed = fleet.lab.root / "renamed"
+    renamed.write_text(yaml.safe_dump(kubeconfig))
+    fleet.configure("workers", {"cluster-1": {}, "cluster-2": {"context": "renamed", "kubeconfig": str(renamed)}})
+    writes = fleet.writes()
+
+    report = fleet.up()
+
+    assert report["unreachable"] == {}
+    assert report["changes"] == {}
+    assert fleet.writes() == writes
+    fleet.configure("workers", {worker: {} for worker in WORKERS})
+    fleet.up()
+
+
+def test_healthy_clusters_complete_though_one_is_down_and_a_later_up_repairs_it(fleet: Fleet, deployed: Report) -> None:
+    fleet.lab.stop("cluster-1")
+    fleet.pulumi("config", "set", "--secret", "gloo-mesh:licenseKey", given="another licence")
+
+    done = fleet.run("up", "--yes", "--json")
+
+    report = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert set(report["unreachable"]) == {"cluster-1"}
+    assert "cluster-1 doesn't answer" in done.stderr
+    assert report["clusters"]["cluster-1"]["failed"] == ["cluster-1-addons-release"]
+    assert report["clusters"]["cluster-2"]["changed"] == {"cluster-2-addons-release": "update"}
+    assert base64.b64decode(fleet.secret(MANAGEMENT, "gloo-mesh-enterprise-license")["key"]) == b"another licence"
+    assert "Traceback" not in done.stderr
+    fleet.lab.start("cluster-1")
+    assert changed(fleet.up()) == {"cluster-1": {"cluster-1-addons-release": "update"}}
     assert fleet.preview()["changes"] == {}
 
 
