@@ -48,6 +48,7 @@ class Deployment:
 
     def preview(self) -> Progress:
         """What an `up` would change. Writes nothing to a cluster."""
+        # Running the program, a refresh uses the configuration's contexts; else those that the state remembers.
         return self._run(self._engine.preview, dry=True, run_program=True)
 
     def up(self) -> Progress:
