@@ -22,7 +22,6 @@ _DONE = {
     "create": "created",
     "update": "updated",
     "delete": "deleted",
-    "replace": "replaced",
     "create-replacement": "replaced",
     "delete-replaced": "replaced",
     "import": "imported",
