@@ -16,7 +16,7 @@ def connect(cluster: ClusterSettings) -> k8s.Provider:
     """
     return k8s.Provider(
         cluster.name,
-        kubeconfig=cluster.kubeconfig,
+        kubeconfig=cluster.kubeconfig.value,
         context=cluster.context,
         cluster_identifier=cluster.name,
         # A Secret or ConfigMap with a fixed name would otherwise be deleted and made anew to change it.

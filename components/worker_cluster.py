@@ -14,14 +14,14 @@ from components.charts import Charts
 from components.management_plane import ManagementPlane, restart_with, secret
 from components.relay_pki import RelayPki, fingerprint
 from components.release import crds_release, release
-from components.settings import ClusterSettings
+from components.settings import WorkerClusterSettings
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerClusterArgs:
     """What a worker needs to know."""
 
-    cluster: ClusterSettings
+    cluster: WorkerClusterSettings
     namespace: str
     charts: Charts
     pki: RelayPki

@@ -27,7 +27,7 @@ def _silence(cluster: ClusterSettings) -> str | None:
         settings = client.Configuration()
         # Its default of three retries would make four deadlines of one.
         settings.retries = False
-        config.load_kube_config(cluster.kubeconfig, cluster.context, client_configuration=settings)
+        config.load_kube_config(cluster.kubeconfig.value, cluster.context, client_configuration=settings)
         client.VersionApi(client.ApiClient(settings)).get_code(_request_timeout=SECONDS)
     except client.ApiException as error:
         return f"answers {error.status} {error.reason}"

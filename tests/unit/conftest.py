@@ -48,6 +48,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "kubeconfig": str(kubeconfig),
         "management": {"context": "mgmt-cluster"},
         "workers": {"cluster-1": {}, "cluster-2": {}},
+        "dashboard": {"authentication": "none"},
         "licenseKey": LICENSE,
     }
 

@@ -98,8 +98,8 @@ def test_another_generation_is_refused(config: dict[str, Any]) -> None:
             "gloo-mesh:workers.cluster-1.contxt is not a setting; the nearest is context.",
         ),
         (
-            {"management": {"context": "mgmt-cluster", "xyz": 1}},
-            "gloo-mesh:management.xyz is not a setting; known are context, kubeconfig.",
+            {"rbac": {"adminSubjects": [{"kind": "User", "name": "x"}], "xyz": 1}},
+            "gloo-mesh:rbac.xyz is not a setting; known are adminSubjects.",
         ),
     ],
 )
@@ -193,7 +193,7 @@ def test_a_kubeconfig_that_cant_be_a_path_is_refused(config: dict[str, Any], pat
 def test_a_kubeconfigs_content_is_refused_without_repeating_it(config: dict[str, Any]) -> None:
     fault = only_fault(config | {"kubeconfig": "apiVersion: v1\nusers: [{token: canary}]\n"})
 
-    assert "gloo-mesh:kubeconfig is the content of one" in fault
+    assert "gloo-mesh:kubeconfig is a text; the path of a kubeconfig is needed" in fault
     assert "canary" not in fault
 
 
@@ -259,9 +259,7 @@ scalars = (
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=8), inner, max_size=2)
 )
-keys = st.sampled_from(
-    ["version", "charts", "namespace", "protect", "kubeconfig", "management", "workers", "relay", "pki"]
-)
+keys = st.sampled_from([field.alias or name for name, field in Settings.model_fields.items()])
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

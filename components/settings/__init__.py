@@ -1,0 +1,267 @@
+"""The whole configuration of a stack: typed, frozen, every fault told at once as a sentence.
+
+Owns what can be known without a cluster: shapes, names, contradictions, secrecy, and whether the
+kubeconfigs and the vendored charts named here can be read. It never contacts a cluster. Each section has
+a file of its own; this one holds the whole, and the contradictions between sections.
+"""
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, cast
+
+import pulumi
+import yaml
+from pulumi.runtime.config import CONFIG
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+
+from components import product
+from components.charts import Charts
+from components.settings import kubeconfig as kubeconfigs
+from components.settings.clusters import (
+    MANAGEMENT,
+    ClusterSettings,
+    DefaultsSettings,
+    FleetValues,
+    ImagesSettings,
+    ManagementSettings,
+    WorkerClusterSettings,
+    WorkerSettings,
+    laid_over,
+)
+from components.settings.faults import LICENSE_KEY, OIDC_CLIENT_SECRET, PROJECT, ConfigurationError, nearest, sentence
+from components.settings.fields import DnsLabel, KubeconfigSource, Section, Source, Version, kubeconfig_source
+from components.settings.management import DashboardSettings, RbacSettings
+from components.settings.pki import PkiSettings
+from components.settings.relay import RelaySettings
+from components.settings.virtual_mesh import VirtualMeshSettings
+
+__all__ = ["MANAGEMENT", "PROJECT", "ClusterSettings", "ConfigurationError", "Settings", "WorkerClusterSettings"]
+
+
+def _own_namespace(name: str) -> str:
+    if name == product.ADDONS_NAMESPACE:
+        raise ValueError("that one is injected and belongs to the addons; write another, such as gloo-mesh")
+    return name
+
+
+def _nothing_said(worker: object) -> object:
+    """`cluster-1:` with nothing after it, as people write YAML, is a worker with every default."""
+    return {} if worker is None else worker
+
+
+class Settings(Section):
+    """A stack's configuration, under `gloo-mesh:` in its file."""
+
+    version: Version = Field(examples=["1.2.9"])
+    """The exact version of Gloo Mesh Enterprise."""
+    charts_folder: str = Field("charts", alias="charts", min_length=1)
+    """The folder of vendored charts and their lock."""
+    namespace: Annotated[DnsLabel, AfterValidator(_own_namespace)] = "gloo-mesh"
+    """Of the management plane and the agents; authority and certificates follow it."""
+    protect: bool = True
+    """Whether the relay's root key and certificate are protected from deletion."""
+    kubeconfig: KubeconfigSource = kubeconfigs.DEFAULT
+    """A path (relative to the project, or from ~), {env: NAME} or {secret: KEY}; exec plugins work."""
+    images: ImagesSettings = ImagesSettings()
+    management: ManagementSettings = Field(examples=["{context: mgmt-cluster}"])
+    workers: dict[DnsLabel, Annotated[WorkerSettings, BeforeValidator(_nothing_said)]] = Field(
+        min_length=1, examples=["{cluster-1: {}}"]
+    )
+    """By name, a DNS label that stays; contexts may be renamed."""
+    defaults: DefaultsSettings = DefaultsSettings()
+    relay: RelaySettings = RelaySettings()
+    pki: PkiSettings = PkiSettings()
+    dashboard: DashboardSettings = Field(examples=["{authentication: oidc, oidc: {...}}, or {authentication: none}"])
+    rbac: RbacSettings | None = None
+    """The RBAC webhook; off when not given."""
+    virtual_mesh: VirtualMeshSettings | None = None
+    """One VirtualMesh over every worker; none when not given."""
+    values: FleetValues = FleetValues()
+
+    @classmethod
+    def load(cls) -> "Settings":
+        """The settings of the deployment that is running, from the engine.
+
+        Raises ConfigurationError, which Pulumi prints without a traceback.
+        """
+        prefix = f"{PROJECT}:"
+        raw = {key.removeprefix(prefix): value for key, value in CONFIG.get().items() if key.startswith(prefix)}
+        secret = {key for key in raw if pulumi.runtime.is_config_secret(prefix + key)}
+        return cls.parse({key: _from_engine(value) for key, value in raw.items()}, secret)
+
+    @classmethod
+    def read(cls, stack_file: Path) -> "Settings":
+        """The settings in a stack's file, outside a deployment: secrets stay opaque."""
+        try:
+            document: object = yaml.load(stack_file.read_text(), yaml.CSafeLoader)
+        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigurationError([f"{stack_file} can't be read: {' '.join(str(error).split())}."]) from None
+        raw = _mapping(_mapping(document).get("config"))
+        prefix = f"{PROJECT}:"
+        config = {
+            str(key).removeprefix(prefix): _from_engine(value)
+            for key, value in raw.items()
+            if str(key).startswith(prefix)
+        }
+        return cls.parse(config, {key for key, value in config.items() if "secure" in _mapping(value)})
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, object], secret: Collection[str]) -> "Settings":
+        """Settings from plain values, `secret` naming the keys that were given as secrets.
+
+        Raises ConfigurationError with every fault there is, not the first.
+        """
+        content = {LICENSE_KEY, OIDC_CLIENT_SECRET, *_referenced(raw)}
+        faults = list(_secret_faults(raw, secret))
+        settings = None
+        wrong: set[object] = set()
+        try:
+            settings = cls.model_validate({key: value for key, value in raw.items() if key not in content})
+        except ValidationError as error:
+            wrong = {fault["loc"][0] for fault in error.errors()}
+            faults += [sentence(cls, fault, secret) for fault in error.errors()]
+        faults += _cluster_faults(raw)
+        if not wrong & {"version", "charts"}:
+            faults += Charts.faults(Path(str(raw.get("charts", "charts"))), str(raw["version"]))
+        if settings:
+            faults += settings._contradictions(raw)
+        if faults or settings is None:
+            raise ConfigurationError(faults)
+        return settings
+
+    def _contradictions(self, raw: Mapping[str, object]) -> Iterator[str]:
+        """What no section can know alone; `raw` also holds the secret keys, opaque outside a deployment."""
+        oidc = self.dashboard.authentication == "oidc"
+        if oidc != (self.dashboard.oidc is not None):
+            yield (
+                f"{PROJECT}:dashboard.authentication is {self.dashboard.authentication}, but {PROJECT}:dashboard.oidc "
+                f"is {'missing' if oidc else 'given'}; write both, or {{authentication: none}} alone."
+            )
+
+    def secret(self, key: str) -> pulumi.Output[str]:
+        """A top-level secret key's content; to be had within a deployment only."""
+        return pulumi.Config(PROJECT).require_secret(key)
+
+    @property
+    def license_key(self) -> pulumi.Output[str]:
+        """The licence, secret; to be had within a deployment only."""
+        return self.secret(LICENSE_KEY).apply(str.strip)
+
+    @property
+    def charts(self) -> Charts:
+        """The vendored charts of this version, verified against their lock."""
+        return Charts.load(Path(self.charts_folder), self.version)
+
+    @property
+    def management_cluster(self) -> ClusterSettings:
+        """The management cluster, with every default filled in."""
+        return ClusterSettings(
+            name=MANAGEMENT,
+            kubeconfig=self.management.kubeconfig or self.kubeconfig,
+            context=self.management.context,
+            cluster_domain=self.management.cluster_domain,
+            platform=self.management.platform,
+            namespaces=self.management.namespaces,
+            images=laid_over(self.images, self.management.images),
+            resources=self.management.resources,
+            version=self.version,
+        )
+
+    @property
+    def worker_clusters(self) -> list[WorkerClusterSettings]:
+        """The workers by name, with every default filled in."""
+        return [self._worker(name, laid_over(self.defaults, self.workers[name])) for name in sorted(self.workers)]
+
+    def _worker(self, name: str, worker: WorkerSettings) -> WorkerClusterSettings:
+        return WorkerClusterSettings(
+            name=name,
+            kubeconfig=worker.kubeconfig or self.kubeconfig,
+            context=worker.context or name,
+            cluster_domain=worker.cluster_domain,
+            platform=worker.platform,
+            namespaces=worker.namespaces,
+            images=laid_over(self.images, worker.images),
+            resources=worker.resources,
+            version=worker.version or self.version,
+            relay_address=worker.relay_address,
+            istio=worker.istio,
+            addons=worker.addons,
+            values=laid_over(self.values, worker.values),
+        )
+
+    @property
+    def authority(self) -> str:
+        """The relay's server name; it follows the namespace, as the certificates' names do."""
+        return product.relay_authority(self.namespace)
+
+
+def _from_engine(value: object) -> object:
+    """The engine, and `pulumi config set`, hand structured values over as JSON, everything else as written."""
+    if not isinstance(value, str) or not value.startswith(("{", "[")):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return value
+
+
+def _mapping(value: object) -> dict[str, object]:
+    return cast("dict[str, object]", value) if isinstance(value, dict) else {}
+
+
+def _referenced(value: object) -> Iterator[str]:
+    """The top-level keys that `{secret: KEY}` anywhere in the configuration names."""
+    inside = enumerate(cast("list[object]", value)) if isinstance(value, list) else _mapping(value).items()
+    for key, inner in inside:
+        if key == "secret" and isinstance(inner, str):
+            yield inner
+        yield from _referenced(inner)
+
+
+def _secret_faults(raw: Mapping[str, object], secret: Collection[str]) -> Iterator[str]:
+    for key in sorted({LICENSE_KEY, *_referenced(raw), *({OIDC_CLIENT_SECRET} & raw.keys())}):
+        if not str(raw.get(key, "")).strip():
+            yield f"{PROJECT}:{key} is missing; write it with: pulumi config set --secret {PROJECT}:{key} < FILE"
+        elif key not in secret:
+            yield (
+                f"{PROJECT}:{key} is in plaintext; remove it from the stack's file and write it with: "
+                f"pulumi config set --secret {PROJECT}:{key} < FILE"
+            )
+
+
+def _cluster_faults(raw: Mapping[str, object]) -> Iterator[str]:
+    """Contexts and kubeconfigs, read from the raw values so that no other fault hides these."""
+    clusters = {MANAGEMENT: _mapping(raw.get("management"))}
+    workers = _mapping(raw.get("workers"))
+    clusters |= {f"workers.{name}": _mapping(worker) for name, worker in workers.items()}
+    if MANAGEMENT in workers:
+        yield f"{PROJECT}:workers.{MANAGEMENT} takes the management cluster's name; call that worker something else."
+    used: dict[tuple[Source, str], str] = {}
+    known: dict[Source, list[str] | str | None] = {}
+    for where, cluster in clusters.items():
+        under = {} if where == MANAGEMENT else _mapping(raw.get("defaults"))
+        given = cluster.get("kubeconfig") or under.get("kubeconfig") or raw.get("kubeconfig", kubeconfigs.DEFAULT)
+        try:
+            source = kubeconfig_source(given)
+        except ValueError:
+            continue
+        if source not in known:
+            known[source] = kubeconfigs.contexts(source, raw)
+            if isinstance(known[source], str):
+                yield f"{PROJECT}:kubeconfig is {source}; {known[source]}."
+        context = cluster.get("context") or (None if where == MANAGEMENT else where.removeprefix("workers."))
+        if not isinstance(context, str):
+            continue
+        if (source, context) in used:
+            yield (
+                f"{PROJECT}:{used[source, context]} and {PROJECT}:{where} share the context {context}; "
+                "a management cluster relays to other clusters, so give each a context of its own."
+            )
+        used.setdefault((source, context), where)
+        contexts = known[source]
+        if isinstance(contexts, list) and context not in contexts:
+            yield (
+                f"{PROJECT}:{where} uses the context {context}, which {source} does not have; "
+                f"{nearest(context, contexts[:20])}."
+            )

@@ -1,0 +1,180 @@
+"""The clusters, as configured and with every default filled in."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, cast
+
+from pydantic import Field
+
+from components.settings.fields import (
+    Address,
+    DnsLabel,
+    Domain,
+    KubeconfigSource,
+    Labels,
+    PullSecret,
+    Section,
+    Source,
+    Values,
+    Version,
+)
+
+MANAGEMENT = "management"
+"""The management cluster's name in the state; no worker may take it."""
+
+
+class NamespacesSettings(Section):
+    """The namespaces this program needs on a cluster."""
+
+    create: bool = True
+    """False where somebody else makes them; they are then only labelled."""
+    labels: Labels = Field(default_factory=dict)
+    """More labels for them."""
+
+
+class ImagesSettings(Section):
+    """Where images come from."""
+
+    registry: str | None = Field(default=None, min_length=1, examples=["registry.example.com/gloo-mesh"])
+    """A private registry, with its path, instead of the vendor's."""
+    pull_secret: PullSecret | None = None
+    """The name of a Secret in the namespaces, or {secret: KEY} to have it made from a top-level secret key."""
+    fips: bool = False
+    """The vendor's FIPS builds, tagged VERSION-fips."""
+
+
+class ResourcesSettings(Section):
+    """A container's resources, as in Kubernetes."""
+
+    requests: dict[Literal["cpu", "memory"], str] = Field(default_factory=dict)
+    limits: dict[Literal["cpu", "memory"], str] = Field(default_factory=dict)
+
+
+class IstioSettings(Section):
+    """The Istio that a worker runs already."""
+
+    revision: DnsLabel | None = None
+    """Inject by istio.io/rev instead of istio-injection, and name istiod with it."""
+    namespace: DnsLabel = "istio-system"
+
+
+class AddonsSettings(Section):
+    """A worker's rate limiter and external authentication."""
+
+    enabled: bool = True
+    node_selector: Labels = Field(default_factory=dict)
+    tolerations: list[dict[str, Any]] = Field(default_factory=list)
+    """As in a pod's spec."""
+
+
+class WorkerValues(Section):
+    """Helm values passed through to a worker's releases, last."""
+
+    agent: Values = Field(default_factory=dict)
+    """Over the values of enterprise-agent."""
+    addons: Values = Field(default_factory=dict)
+    """Over the values of the addons."""
+
+
+class FleetValues(WorkerValues):
+    """Helm values passed through to the releases, last; a worker's own go over the fleet's."""
+
+    management: Values = Field(default_factory=dict)
+    """Over the values of gloo-mesh-enterprise."""
+
+
+class _Cluster(Section):
+    kubeconfig: KubeconfigSource | None = None
+    """Instead of the fleet's."""
+    cluster_domain: Domain = "cluster.local"
+    """The cluster's DNS domain."""
+    platform: Literal["kubernetes", "openshift"] = "kubernetes"
+    """openshift: user ids float, the addons get their security context constraint and network attachment."""
+    namespaces: NamespacesSettings = NamespacesSettings()
+    images: ImagesSettings = ImagesSettings()
+    resources: ResourcesSettings = ResourcesSettings()
+    """Of the relay server's container, or of the agent's."""
+
+
+class ManagementSettings(_Cluster):
+    """The management cluster, as configured."""
+
+    context: str = Field(min_length=1)
+    """The kube context, as the kubeconfig names it."""
+    disallow_intersecting_config: bool = False
+    """Refuse policies that overlap."""
+    prometheus: bool = True
+    """The chart's own Prometheus."""
+
+
+class DefaultsSettings(_Cluster):
+    """What every worker has unless it says otherwise."""
+
+    istio: IstioSettings = IstioSettings()
+    addons: AddonsSettings = AddonsSettings()
+    version: Version | None = None
+    """The agents' version, where they lag behind the fleet's within its minor version."""
+    values: WorkerValues = WorkerValues()
+
+
+class WorkerSettings(DefaultsSettings):
+    """One worker, as configured; its context is its name unless another is given."""
+
+    context: str | None = Field(default=None, min_length=1)
+    """The kube context, as the kubeconfig names it."""
+    relay_address: Address | None = None
+    """What this worker dials instead of the fleet's address."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterSettings:
+    """A cluster to connect to. `name` is its identity in the state; the context may be renamed."""
+
+    name: str
+    kubeconfig: Source
+    context: str
+    cluster_domain: str
+    platform: Literal["kubernetes", "openshift"]
+    namespaces: NamespacesSettings
+    images: ImagesSettings
+    resources: ResourcesSettings
+    version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerClusterSettings(ClusterSettings):
+    """A worker, with every default filled in."""
+
+    relay_address: str | None
+    istio: IstioSettings
+    addons: AddonsSettings
+    values: WorkerValues
+
+
+S = TypeVar("S", bound=Section)
+
+
+def laid_over(under: Section, over: S) -> S:
+    """`over`, with what it doesn't say taken from `under`, at every depth; a list wins whole."""
+    taken: dict[str, Any] = {}
+    for name in under.model_fields_set & type(over).model_fields.keys():
+        below: object = getattr(under, name)
+        if name not in over.model_fields_set:
+            taken[name] = below
+            continue
+        above: object = getattr(over, name)
+        if isinstance(below, Section) and isinstance(above, Section):
+            taken[name] = laid_over(below, above)
+        elif isinstance(below, dict) and isinstance(above, dict):
+            taken[name] = layered(cast("Values", below), cast("Values", above))
+    return over.model_copy(update=taken)
+
+
+def layered(under: Mapping[str, Any], over: Mapping[str, Any]) -> Values:
+    """Mappings laid over each other at every depth, as Helm does with values."""
+    result = dict(under)
+    for key, value in over.items():
+        below = result.get(key)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        result[key] = layered(cast("Mapping[str, Any]", below), cast("Mapping[str, Any]", value)) if both else value
+    return result

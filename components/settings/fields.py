@@ -1,0 +1,155 @@
+"""What the sections of a configuration are made of: their base, and the kinds of value they share.
+
+Owns shapes that more than one section uses. Every check says in one sentence what is wrong and what to write.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, cast
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
+from pydantic.alias_generators import to_camel
+
+from components import product
+
+
+class Section(BaseModel):
+    """Part of a configuration: frozen, keys in camel case, unknown ones refused, docstrings published."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, use_attribute_docstrings=True
+    )
+
+
+Kind = Literal["path", "env", "secret", "file"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where something that isn't written in the configuration itself comes from."""
+
+    kind: Kind
+    """`path` and `file`: a file, relative to the project or from `~`; `env`: a variable that holds a path;
+    `secret`: a top-level secret key of this configuration that holds the content."""
+    value: str
+
+    def __str__(self) -> str:
+        return self.value if self.kind == "path" else f"{{{self.kind}: {self.value}}}"
+
+
+def _source(needed: str, *kinds: Kind) -> Callable[[object], Source]:
+    def parse(value: object) -> Source:
+        if isinstance(value, Source):
+            return value
+        # Several lines are the content of a file, which is not what a path is.
+        if "path" in kinds and isinstance(value, str) and value.strip() and "\n" not in value:
+            return Source("path", value)
+        if isinstance(value, dict) and len(cast("dict[object, object]", value)) == 1:
+            ((kind, name),) = cast("dict[object, object]", value).items()
+            found: Kind | None = next((known for known in kinds if known == kind and known != "path"), None)
+            if found and isinstance(name, str) and name.strip():
+                return Source(found, name)
+        raise ValueError(needed)
+
+    return parse
+
+
+def _matching(pattern: str, needed: str) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(needed)
+        return value
+
+    return check
+
+
+def _exact_version(version: str) -> str:
+    if not re.fullmatch(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?", version):
+        raise ValueError("an exact version is needed, without a leading v, such as 1.2.9")
+    if version.split(".")[0] != product.SUPPORTED_MAJOR:
+        raise ValueError(f"this program deploys {product.SUPPORTED_MAJOR}.x only, such as 1.2.9")
+    return version
+
+
+def _seconds(duration: object) -> object:
+    match = re.fullmatch(r"([1-9]\d{0,5})([smh])", str(duration))
+    if not match:
+        raise ValueError("a duration is needed, such as 90s, 5m or 1h")
+    return int(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def _address(address: str) -> str:
+    host, _, port = address.rpartition(":")
+    named = re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]", host)
+    if not named or not re.fullmatch(r"\d{1,5}", port) or not 0 < int(port) < 65536:
+        raise ValueError("host:port is needed, such as relay.example.com:9900")
+    return address
+
+
+DnsLabel = Annotated[
+    str,
+    AfterValidator(
+        _matching(
+            r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?",
+            "a DNS label is needed: at most 63 lower-case letters, digits and dashes, such as cluster-1",
+        )
+    ),
+]
+Domain = Annotated[
+    str,
+    AfterValidator(
+        _matching(
+            r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*",
+            "a DNS domain is needed, such as cluster.local",
+        )
+    ),
+]
+Version = Annotated[str, AfterValidator(_exact_version)]
+Seconds = Annotated[
+    int, BeforeValidator(_seconds), WithJsonSchema({"type": "string", "pattern": "^[1-9][0-9]{0,5}[smh]$"})
+]
+Address = Annotated[str, AfterValidator(_address)]
+"""host:port."""
+Labels = dict[str, str]
+Values = dict[str, Any]
+"""Values of a Helm chart, nested as in its values.yaml."""
+
+_NAMED = {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": False}
+
+
+def _schema(*kinds: str) -> dict[str, Any]:
+    forms: list[dict[str, Any]] = [{"type": "string"}] if "path" in kinds else []
+    forms += [{**_NAMED, "properties": {kind: {"type": "string"}}} for kind in kinds if kind != "path"]
+    return {"anyOf": forms}
+
+
+kubeconfig_source = _source(
+    "the path of a kubeconfig is needed, {env: NAME} of a variable that holds one, or {secret: KEY} of a "
+    "top-level secret key that holds its content",
+    "path",
+    "env",
+    "secret",
+)
+KubeconfigSource = Annotated[
+    Source, BeforeValidator(kubeconfig_source), WithJsonSchema(_schema("path", "env", "secret"))
+]
+PemSource = Annotated[
+    Source,
+    BeforeValidator(
+        _source("{secret: KEY} of a top-level secret key that holds PEM, or {file: PATH}, is needed", "secret", "file")
+    ),
+    WithJsonSchema(_schema("secret", "file")),
+]
+PullSecret = Annotated[
+    Source,
+    BeforeValidator(
+        _source(
+            "the name of a Secret that is there is needed, or {secret: KEY} of a top-level secret key that holds a "
+            "registry's .dockerconfigjson",
+            "path",
+            "secret",
+        )
+    ),
+    WithJsonSchema(_schema("path", "secret")),
+]
