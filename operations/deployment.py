@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pulumi import automation
@@ -65,7 +66,13 @@ class Deployment:
 
     def _run(self, operation: Callable[..., Any], *, dry: bool, **options: Any) -> Progress:
         clusters = [MANAGEMENT, *sorted(self.settings.workers)]
-        with Progress(self._console, clusters, dry=dry) as progress, _interruptible(self._console):
+        with (
+            TemporaryDirectory(prefix="gloo-mesh-") as scratch,
+            Progress(self._console, clusters, dry=dry) as progress,
+            _interruptible(self._console),
+        ):
+            # The kubernetes plugin leaves a copy of each kubeconfig, credentials and all, in TMPDIR.
+            self._engine.workspace.env_vars["TMPDIR"] = scratch
             try:
                 operation(on_event=progress.event, **self._options, **options)
             except automation.ConcurrentUpdateError:

@@ -38,15 +38,19 @@ class Fleet:
         self.file.write_text(yaml.safe_dump(document))
 
     def run(self, verb: str, *options: str) -> subprocess.CompletedProcess[str]:
-        """One operations command, as a user runs it."""
-        return subprocess.run(
+        """One operations command, as a user runs it; it leaves no temporary file behind."""
+        scratch = self.lab.root / "tmp" / "operations"
+        scratch.mkdir(exist_ok=True)
+        done = subprocess.run(
             [sys.executable, "-m", "operations", verb, "--stack", self.name, *options],
             cwd=REPOSITORY,
-            env={**self.lab.environment(), "GLOO_MESH_LAB": str(self.lab.root)},
+            env={**self.lab.environment(), "GLOO_MESH_LAB": str(self.lab.root), "TMPDIR": str(scratch)},
             capture_output=True,
             text=True,
             check=False,
         )
+        assert [path.name for path in scratch.iterdir()] == []
+        return done
 
     def report(self, verb: str, *options: str) -> Report:
         """What a command that must succeed said to machines."""
