@@ -25,6 +25,9 @@ RELAY_ROOT_SECRET = "relay-root-tls-secret"
 RELAY_TOKEN_SECRET = "relay-identity-token-secret"
 RELAY_FORWARDING_TOKEN_SECRET = "relay-forwarding-identity-token-secret"
 
+PULL_SECRET = "gloo-mesh-registry"
+"""Made from a secret of the configuration, for pods to pull their images with; this program's own name."""
+
 RELAY_SERVICE = "enterprise-networking"
 RELAY_PORT_NAME = "grpc"
 
