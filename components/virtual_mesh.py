@@ -124,15 +124,16 @@ def addons_access(workers: Sequence[WorkerClusterSettings]) -> Values:
 
 
 def webhook_not_ready() -> pulumi.ErrorHook:
-    """A hook that tries again while an admission webhook doesn't answer yet; what it denies stays denied."""
+    """A hook that tries again while an admission webhook doesn't answer yet."""
+    return pulumi.ErrorHook("webhook-not-ready", try_again)
 
-    async def again(failed: pulumi.ErrorHookArgs) -> bool:
-        tried = len(failed.errors)
-        # The API server's words for every way in which it couldn't ask: no endpoints, refused, no certificate yet.
-        if "failed calling webhook" not in failed.errors[0] or tried > RETRIES:
-            return False
-        pulumi.log.info(f"{failed.name}: an admission webhook doesn't answer yet; trying again ({tried} of {RETRIES}).")
-        await asyncio.sleep(min(tried, 10))
-        return True
 
-    return pulumi.ErrorHook("webhook-not-ready", again)
+async def try_again(failed: pulumi.ErrorHookArgs) -> bool:
+    """Whether to, after a pause that grows: bounded, and never for what a webhook denied."""
+    tried = len(failed.errors)
+    # The API server's words for every way in which it couldn't ask: no endpoints, refused, no certificate yet.
+    if "failed calling webhook" not in failed.errors[0] or tried > RETRIES:
+        return False
+    pulumi.log.info(f"{failed.name}: an admission webhook doesn't answer yet; trying again ({tried} of {RETRIES}).")
+    await asyncio.sleep(min(tried, 10))
+    return True
