@@ -10,12 +10,14 @@ from components.management_plane import ManagementPlane, ManagementPlaneArgs
 from components.relay_exposure import RelayExposure, RelayExposureArgs, no_address
 from components.relay_pki import RelayPki, RelayPkiArgs
 from components.settings import Settings
+from components.virtual_mesh import VirtualMesh, VirtualMeshArgs, webhook_not_ready
 from components.worker_cluster import WorkerCluster, WorkerClusterArgs
 
 settings = Settings.load()
 charts = settings.charts
 license_key = settings.license_key
 told = no_address(settings.management_cluster, settings.namespace, settings.relay.ready_within)
+not_ready = webhook_not_ready()
 
 pki = RelayPki(
     "relay",
@@ -31,11 +33,8 @@ on_management = connect(settings.management_cluster)
 management = ManagementPlane(
     settings.management_cluster.name,
     ManagementPlaneArgs(
-        namespace=settings.namespace,
-        charts=charts,
-        license_key=license_key,
+        settings=settings,
         pki=pki,
-        ready_within=settings.relay.ready_within,
         no_address=told,
     ),
     pulumi.ResourceOptions(provider=on_management),
@@ -51,6 +50,7 @@ relay = RelayExposure(
     pulumi.ResourceOptions(provider=on_management),
 )
 
+registrations: list[pulumi.Resource] = []
 namespaces = {settings.management_cluster.name: management.namespace}
 values = {f"{settings.management_cluster.name}/{product.MANAGEMENT_RELEASE}": management.masked_values}
 for cluster in settings.worker_clusters:
@@ -66,13 +66,29 @@ for cluster in settings.worker_clusters:
             relay_address=relay.address,
             management=management,
             management_provider=on_management,
+            webhook_not_ready=not_ready,
         ),
         on_worker,
     )
     addons = Addons(f"{cluster.name}-addons", AddonsArgs(charts=charts, license_key=license_key), on_worker)
+    registrations.append(worker.registration)
     namespaces[cluster.name] = worker.namespace
     values[f"{cluster.name}/{product.AGENT_RELEASE}"] = worker.values
     values[f"{cluster.name}/{product.ADDONS_RELEASE}"] = addons.masked_values
+
+if settings.virtual_mesh:
+    VirtualMesh(
+        "virtual-mesh",
+        VirtualMeshArgs(
+            settings=settings.virtual_mesh,
+            namespace=settings.namespace,
+            workers=settings.worker_clusters,
+            registrations=registrations,
+            management=management,
+            webhook_not_ready=not_ready,
+        ),
+        pulumi.ResourceOptions(provider=on_management),
+    )
 
 fleet = Fleet(
     "fleet",

@@ -12,9 +12,12 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components import product
-from components.charts import Charts
+from components.images import pull_secret
+from components.management_values import management_values
 from components.relay_pki import Issued, RelayPki, fingerprint
 from components.release import crds_release, release
+from components.settings import Settings
+from components.settings.fields import Values
 
 MASKED = "(secret)"
 
@@ -23,12 +26,8 @@ MASKED = "(secret)"
 class ManagementPlaneArgs:
     """What the management plane needs to know."""
 
-    namespace: str
-    charts: Charts
-    license_key: pulumi.Input[str]
+    settings: Settings
     pki: RelayPki
-    ready_within: int
-    """Seconds for the release to be ready, its load balancer included."""
     no_address: pulumi.ErrorHook
     """Told when the release isn't ready by then."""
 
@@ -39,13 +38,14 @@ class ManagementPlane(pulumi.ComponentResource):
     namespace: k8s.core.v1.Namespace
     crds: k8s.helm.v3.Release
     release: k8s.helm.v3.Release
-    masked_values: dict[str, pulumi.Input[object]]
-    """The release's values with the licence masked; safe to hash and to show."""
+    masked_values: Values
+    """The release's values with secrets masked; safe to hash and to show."""
 
     def __init__(self, name: str, args: ManagementPlaneArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("gloo-mesh:index:ManagementPlane", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        self.namespace = k8s.core.v1.Namespace(f"{name}-namespace", metadata={"name": args.namespace}, opts=child)
+        settings, charts = args.settings, args.settings.charts
+        self.namespace = k8s.core.v1.Namespace(f"{name}-namespace", metadata={"name": settings.namespace}, opts=child)
         namespace = self.namespace.metadata.name
         pki = args.pki
         secrets = [
@@ -58,18 +58,20 @@ class ManagementPlane(pulumi.ComponentResource):
                 product.RELAY_FORWARDING_TOKEN_SECRET: {"token": pki.forwarding_token},
             }.items()
         ]
-        self.crds = crds_release(f"{name}-crds", args.charts, product.MANAGEMENT_CHART, namespace, child)
+        images = settings.management_cluster.images
+        secrets += pull_secret(f"{name}-pull-secret", images, namespace, settings.secret, child)
+        self.crds = crds_release(f"{name}-crds", charts, product.MANAGEMENT_CHART, namespace, child)
         certificates = pulumi.Output.all(
             pki.root_certificate.cert_pem, pki.server.certificate.cert_pem, pki.signing.certificate.cert_pem
         ).apply(lambda pems: fingerprint(*pems))
         self.release = release(
             f"{name}-release",
             product.MANAGEMENT_RELEASE,
-            args.charts,
+            charts,
             product.MANAGEMENT_CHART,
             namespace,
-            values=_values(args.namespace, args.license_key, certificates),
-            timeout=args.ready_within,
+            values=management_values(settings, certificates, settings.secret),
+            timeout=settings.relay.ready_within,
             opts=pulumi.ResourceOptions(
                 parent=self,
                 # The chart finds its secrets by name and uses kinds of its own, which Pulumi cannot see.
@@ -78,7 +80,7 @@ class ManagementPlane(pulumi.ComponentResource):
                 hooks=pulumi.ResourceHookBinding(on_error=[args.no_address]),
             ),
         )
-        self.masked_values = _values(args.namespace, MASKED, certificates)
+        self.masked_values = management_values(settings, certificates, lambda _: MASKED)
         self.register_outputs({"release": self.release.name})
 
 
@@ -101,30 +103,3 @@ def _pair(issued: Issued, pki: RelayPki) -> dict[str, pulumi.Input[str]]:
         "tls.crt": issued.certificate.cert_pem,
         "ca.crt": pki.root_certificate.cert_pem,
     }
-
-
-def _values(
-    namespace: str, license_key: pulumi.Input[str], certificates: pulumi.Input[str]
-) -> dict[str, pulumi.Input[object]]:
-    """Plain dicts with Outputs at the leaves only: an Output further up would make all of it secret."""
-    return {
-        "licenseKey": license_key,
-        "enterprise-networking": {
-            # The chart would otherwise make a PKI and tokens of its own and overwrite ours.
-            "selfSigned": False,
-            "glooMeshOperatorArgs": {"settingsRef": {"namespace": namespace}},
-            "enterpriseNetworking": {
-                "serviceType": "LoadBalancer",
-                "deploymentOverrides": restart_with(certificates),
-            },
-        },
-        "gloo-mesh-ui": {
-            "relayClientAuthority": product.relay_authority(namespace),
-            "networkingAdminAddress": f"enterprise-networking-admin.{namespace}.svc.cluster.local:11100",
-        },
-    }
-
-
-def restart_with(certificates: pulumi.Input[str]) -> dict[str, object]:
-    """Deployment overrides that restart pods when their certificates change; a Secret alone doesn't."""
-    return {"spec": {"template": {"metadata": {"annotations": {product.CERTIFICATES_ANNOTATION: certificates}}}}}

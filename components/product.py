@@ -25,6 +25,39 @@ RELAY_ROOT_SECRET = "relay-root-tls-secret"
 RELAY_TOKEN_SECRET = "relay-identity-token-secret"
 RELAY_FORWARDING_TOKEN_SECRET = "relay-forwarding-identity-token-secret"
 
+CONTAINERS = (
+    "enterprise-networking.enterpriseNetworking",
+    "gloo-mesh-ui.dashboard",
+    "gloo-mesh-ui.dashboard.sidecars.console",
+    "gloo-mesh-ui.dashboard.sidecars.envoy",
+    "rbac-webhook.rbacWebhook",
+)
+"""Where the values of the management chart's own containers lie."""
+REDIS_CONTAINER = "gloo-mesh-ui.redis-dashboard.redisDashboard"
+PROMETHEUS_IMAGES = {
+    "enterprise-networking.prometheus.server": "prometheus",
+    "enterprise-networking.prometheus.configmapReload.prometheus": "configmap-reload",
+}
+"""Of the Prometheus sub-chart, whose `image.repository` holds the registry too."""
+FLOATING_USERS = (
+    "enterprise-networking.enterpriseNetworking",
+    "rbac-webhook.rbacWebhook",
+    "gloo-mesh-ui.dashboard",
+    REDIS_CONTAINER,
+)
+"""What runs as whatever user OpenShift gives it."""
+DASHBOARD_SECRET = "dashboard"
+"""Made by the chart, with the OpenID Connect client's secret."""
+REDIS_ADDRESS = "redis-dashboard.{namespace}.svc.{domain}:6379"
+ADMIN_ADDRESS = "enterprise-networking-admin.{namespace}.svc.{domain}:11100"
+
+MESH_API_VERSION = "networking.mesh.gloo.solo.io/v1"
+INGRESS_SERVICE_ACCOUNT = "istio-ingressgateway-service-account"
+"""Of the ingress gateway as Istio installs it."""
+
+PULL_SECRET = "gloo-mesh-registry"
+"""Made from a secret of the configuration, for pods to pull their images with; this program's own name."""
+
 RELAY_SERVICE = "enterprise-networking"
 RELAY_PORT_NAME = "grpc"
 
@@ -39,6 +72,11 @@ CERTIFICATES_ANNOTATION = "gloo-mesh.fleet/certificates"
 def crds_chart(chart: str) -> str:
     """The chart, and its release, that holds nothing but the CRDs of `chart`."""
     return f"{chart}-crds"
+
+
+def mesh(cluster: str, istio_namespace: str, revision: str | None) -> str:
+    """What the Mesh of a cluster's istiod is called once it is discovered."""
+    return "-".join(["istiod", *([revision] if revision else []), istio_namespace, cluster])
 
 
 def relay_authority(namespace: str) -> str:

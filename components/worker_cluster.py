@@ -11,7 +11,8 @@ import pulumi_kubernetes as k8s
 
 from components import product
 from components.charts import Charts
-from components.management_plane import ManagementPlane, restart_with, secret
+from components.management_plane import ManagementPlane, secret
+from components.management_values import restart_with
 from components.relay_pki import RelayPki, fingerprint
 from components.release import crds_release, release
 from components.settings import WorkerClusterSettings
@@ -30,12 +31,14 @@ class WorkerClusterArgs:
     management: ManagementPlane
     management_provider: k8s.Provider
     """For the registration alone; everything else goes to the component's own provider."""
+    webhook_not_ready: pulumi.ErrorHook
 
 
 class WorkerCluster(pulumi.ComponentResource):
     """An agent on the cluster of the provider it is given, registered with the management plane."""
 
     namespace: k8s.core.v1.Namespace
+    registration: k8s.apiextensions.CustomResource
     values: dict[str, pulumi.Input[object]]
     """The agent release's values; nothing in them is secret."""
 
@@ -73,7 +76,7 @@ class WorkerCluster(pulumi.ComponentResource):
             # The chart looks its secrets up by name, which Pulumi cannot see.
             opts=pulumi.ResourceOptions(parent=self, depends_on=[root, token, crds]),
         )
-        k8s.apiextensions.CustomResource(
+        self.registration = k8s.apiextensions.CustomResource(
             f"{name}-registration",
             api_version=product.CLUSTER_API_VERSION,
             kind=product.CLUSTER_KIND,
@@ -84,6 +87,7 @@ class WorkerCluster(pulumi.ComponentResource):
                 provider=args.management_provider,
                 # Removed before the agent and the kind it is made of, as the vendor deregisters.
                 depends_on=[agent, args.management.crds],
+                hooks=pulumi.ResourceHookBinding(on_error=[args.webhook_not_ready]),
             ),
         )
         self.register_outputs({"agent": agent.name})

@@ -51,6 +51,8 @@ def up(stack: StackOption, yes: YesOption = False, as_json: JsonOption = False) 
     """Preview, then bring the clusters to what the configuration says."""
     deployment = _open(stack)
     planned = deployment.preview()
+    if locked_out := deployment.locked_out():
+        planned.errors.append(locked_out)
     if planned.errors:
         _finish(deployment, planned, as_json, "would change")
     if planned.changes and not _agreed(planned, yes, "Deploy these changes?"):

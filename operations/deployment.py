@@ -16,8 +16,9 @@ from rich.console import Console
 
 from components.settings import MANAGEMENT, Settings
 from operations import engine
+from operations.identity import identity, locked_out
 from operations.progress import Progress
-from operations.reach import unreachable
+from operations.reach import connected, unreachable
 from operations.stack import Stack, UsageError
 
 
@@ -51,6 +52,24 @@ class Deployment:
         """What an `up` would change. Writes nothing to a cluster."""
         # Running the program, a refresh uses the configuration's contexts; else those that the state remembers.
         return self._run(self._engine.preview, dry=True, run_program=True)
+
+    def locked_out(self) -> str | None:
+        """A sentence when the RBAC webhook, as configured, would deny whoever runs this."""
+        rbac, cluster = self.settings.rbac, self.settings.management_cluster
+        if not rbac or cluster.name in self.unreachable:
+            return None
+        try:
+            caller = identity(connected(cluster))
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UsageError(f"{cluster.name} doesn't say whom it takes you for, which rbac needs: {reason}") from None
+        if caller is None:
+            self._console.print(
+                f"[yellow]{cluster.name} is older than Kubernetes 1.28 and can't say whom it takes you for; make sure "
+                "that one of gloo-mesh:rbac.adminSubjects is you.[/yellow]"
+            )
+            return None
+        return locked_out(caller, rbac.admin_subjects, f"{cluster.name} (context {cluster.context})")
 
     def up(self) -> Progress:
         """Bring the clusters to what the configuration says; healthy clusters complete though others fail."""

@@ -5,8 +5,12 @@ Owns one question, reads `/version` and nothing else.
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from components.settings import ClusterSettings
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
 
 SECONDS = 5
 
@@ -19,16 +23,23 @@ def unreachable(clusters: Iterable[ClusterSettings]) -> dict[str, str]:
     return {cluster.name: reason for cluster, reason in answers if reason}
 
 
-def _silence(cluster: ClusterSettings) -> str | None:
+def connected(cluster: ClusterSettings) -> "ApiClient":
+    """A client for a cluster, which tries everything once. Raises what the kubeconfig's loader raises."""
     # Half a second to import, so only what reaches for clusters pays for it.
     from kubernetes import client, config
 
+    settings = client.Configuration()
+    # Its default of three retries would make four deadlines of one.
+    settings.retries = False
+    config.load_kube_config(cluster.kubeconfig.value, cluster.context, client_configuration=settings)
+    return client.ApiClient(settings)
+
+
+def _silence(cluster: ClusterSettings) -> str | None:
+    from kubernetes import client
+
     try:
-        settings = client.Configuration()
-        # Its default of three retries would make four deadlines of one.
-        settings.retries = False
-        config.load_kube_config(cluster.kubeconfig.value, cluster.context, client_configuration=settings)
-        client.VersionApi(client.ApiClient(settings)).get_code(_request_timeout=SECONDS)
+        client.VersionApi(connected(cluster)).get_code(_request_timeout=SECONDS)
     except client.ApiException as error:
         return f"answers {error.status} {error.reason}"
     except Exception as error:

@@ -27,13 +27,15 @@ from components.settings.clusters import (
     ManagementSettings,
     WorkerClusterSettings,
     WorkerSettings,
+    WorkerValues,
     laid_over,
 )
 from components.settings.faults import LICENSE_KEY, OIDC_CLIENT_SECRET, PROJECT, ConfigurationError, nearest, sentence
-from components.settings.fields import DnsLabel, KubeconfigSource, Section, Source, Version, kubeconfig_source
+from components.settings.fields import DnsLabel, KubeconfigSource, Section, Source, Values, Version, kubeconfig_source
 from components.settings.management import DashboardSettings, RbacSettings
 from components.settings.pki import PkiSettings
 from components.settings.relay import RelaySettings
+from components.settings.values import Release, secret_keys, undone
 from components.settings.virtual_mesh import VirtualMeshSettings
 
 __all__ = ["MANAGEMENT", "PROJECT", "ClusterSettings", "ConfigurationError", "Settings", "WorkerClusterSettings"]
@@ -112,7 +114,7 @@ class Settings(Section):
 
         Raises ConfigurationError with every fault there is, not the first.
         """
-        content = {LICENSE_KEY, OIDC_CLIENT_SECRET, *_referenced(raw)}
+        content = {LICENSE_KEY, OIDC_CLIENT_SECRET, *secret_keys(raw)}
         faults = list(_secret_faults(raw, secret))
         settings = None
         wrong: set[object] = set()
@@ -138,15 +140,38 @@ class Settings(Section):
                 f"{PROJECT}:dashboard.authentication is {self.dashboard.authentication}, but {PROJECT}:dashboard.oidc "
                 f"is {'missing' if oidc else 'given'}; write both, or {{authentication: none}} alone."
             )
+        if not oidc and OIDC_CLIENT_SECRET in raw:
+            yield (
+                f"{PROJECT}:{OIDC_CLIENT_SECRET} is given, but {PROJECT}:dashboard.authentication is none; write oidc "
+                f"there, or remove the secret with: pulumi config rm {PROJECT}:{OIDC_CLIENT_SECRET}"
+            )
+        for where, values, release in self._values():
+            yield from undone(where, values, release)
+        pulled = [cluster.images.pull_secret for cluster in (self.management_cluster, *self.worker_clusters)]
+        for key in sorted({source.value for source in pulled if source and source.kind == "secret"} & raw.keys()):
+            if not _mapping(raw[key]).keys() & {"auths", "secure"}:
+                yield (
+                    f"{PROJECT}:{key} isn't a registry's .dockerconfigjson, which has auths; write it with: "
+                    f"pulumi config set --secret {PROJECT}:{key} < ~/.docker/config.json"
+                )
+
+    def _values(self) -> Iterator[tuple[str, Values, Release]]:
+        """Every place that passes values through, with the release they go to."""
+        yield "values.management", self.values.management, "management"
+        places: dict[str, WorkerValues] = {"values": self.values, "defaults.values": self.defaults.values}
+        places |= {f"workers.{name}.values": worker.values for name, worker in self.workers.items()}
+        for where, values in places.items():
+            yield f"{where}.agent", values.agent, "agent"
+            yield f"{where}.addons", values.addons, "addons"
 
     def secret(self, key: str) -> pulumi.Output[str]:
-        """A top-level secret key's content; to be had within a deployment only."""
-        return pulumi.Config(PROJECT).require_secret(key)
+        """A top-level secret key's content, without white space around it; to be had within a deployment only."""
+        return pulumi.Config(PROJECT).require_secret(key).apply(str.strip)
 
     @property
     def license_key(self) -> pulumi.Output[str]:
         """The licence, secret; to be had within a deployment only."""
-        return self.secret(LICENSE_KEY).apply(str.strip)
+        return self.secret(LICENSE_KEY)
 
     @property
     def charts(self) -> Charts:
@@ -210,17 +235,11 @@ def _mapping(value: object) -> dict[str, object]:
     return cast("dict[str, object]", value) if isinstance(value, dict) else {}
 
 
-def _referenced(value: object) -> Iterator[str]:
-    """The top-level keys that `{secret: KEY}` anywhere in the configuration names."""
-    inside = enumerate(cast("list[object]", value)) if isinstance(value, list) else _mapping(value).items()
-    for key, inner in inside:
-        if key == "secret" and isinstance(inner, str):
-            yield inner
-        yield from _referenced(inner)
-
-
 def _secret_faults(raw: Mapping[str, object], secret: Collection[str]) -> Iterator[str]:
-    for key in sorted({LICENSE_KEY, *_referenced(raw), *({OIDC_CLIENT_SECRET} & raw.keys())}):
+    needed = {LICENSE_KEY, *secret_keys(raw), *({OIDC_CLIENT_SECRET} & raw.keys())}
+    if _mapping(raw.get("dashboard")).get("authentication") == "oidc":
+        needed.add(OIDC_CLIENT_SECRET)
+    for key in sorted(needed):
         if not str(raw.get(key, "")).strip():
             yield f"{PROJECT}:{key} is missing; write it with: pulumi config set --secret {PROJECT}:{key} < FILE"
         elif key not in secret:

@@ -11,6 +11,8 @@ from pydantic import BaseModel
 PROJECT = "gloo-mesh"
 LICENSE_KEY = "licenseKey"
 OIDC_CLIENT_SECRET = "oidcClientSecret"
+CONTRADICTION = "contradiction"
+"""The type of a fault of a whole section, rather than of a value in it."""
 
 
 class ConfigurationError(pulumi.RunError):
@@ -38,6 +40,8 @@ def sentence(model: type[BaseModel], fault: Mapping[str, Any], secret: Collectio
         return f"{key} is missing; write one{f', such as {examples[0]}' if examples else ''}."
     if fault["type"] == "too_short" and last == "workers":
         return f"{key} names no worker; write at least one, such as {{cluster-1: {{}}}}."
+    if fault["type"] == CONTRADICTION:
+        return f"{key} contradicts itself: {fault['msg']}."
     if fault["type"] in ("model_type", "dict_type"):
         reason = "a mapping is needed, such as {key: value}"
     elif fault["type"] == "value_error":

@@ -10,8 +10,10 @@ from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 from components import product
+from components.settings.faults import CONTRADICTION
 
 
 class Section(BaseModel):
@@ -55,7 +57,14 @@ def _source(needed: str, *kinds: Kind) -> Callable[[object], Source]:
     return parse
 
 
-def _matching(pattern: str, needed: str) -> Callable[[str], str]:
+def contradiction(told: str) -> PydanticCustomError:
+    """What a section's own validator raises when its keys, each right by itself, don't go together."""
+    return PydanticCustomError(CONTRADICTION, "{told}", {"told": told})
+
+
+def matching(pattern: str, needed: str) -> Callable[[str], str]:
+    """A check that a text is of a shape; `needed` says which, with an example."""
+
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
             raise ValueError(needed)
@@ -90,7 +99,7 @@ def _address(address: str) -> str:
 DnsLabel = Annotated[
     str,
     AfterValidator(
-        _matching(
+        matching(
             r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?",
             "a DNS label is needed: at most 63 lower-case letters, digits and dashes, such as cluster-1",
         )
@@ -99,7 +108,7 @@ DnsLabel = Annotated[
 Domain = Annotated[
     str,
     AfterValidator(
-        _matching(
+        matching(
             r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*",
             "a DNS domain is needed, such as cluster.local",
         )

@@ -1,0 +1,58 @@
+"""Whether the RBAC webhook would lock the deploying identity out."""
+
+import pytest
+
+from components.settings.management import AdminSubject
+from operations.identity import Identity, locked_out
+
+ANN = Identity("ann", frozenset({"ops", "system:authenticated"}))
+CI = Identity("system:serviceaccount:build:ci", frozenset({"system:serviceaccounts", "system:authenticated"}))
+WHERE = "management (context mgmt-cluster)"
+
+
+def subject(kind: str, name: str, namespace: str | None = None) -> AdminSubject:
+    return AdminSubject.model_validate({"kind": kind, "name": name, "namespace": namespace})
+
+
+@pytest.mark.parametrize(
+    ("caller", "other"),
+    [
+        (ANN, subject("User", "bob")),
+        (ANN, subject("User", "ops")),
+        (ANN, subject("Group", "ann")),
+        (CI, subject("ServiceAccount", "ci", "other")),
+        (CI, subject("ServiceAccount", "build", "ci")),
+        (CI, subject("User", "ci")),
+    ],
+)
+def test_somebody_else_does_not_open_the_door(caller: Identity, other: AdminSubject) -> None:
+    assert locked_out(caller, [other], WHERE)
+
+
+@pytest.mark.parametrize(
+    ("caller", "wanted"),
+    [
+        (ANN, "{kind: User, name: ann}"),
+        (CI, "{kind: ServiceAccount, name: ci, namespace: build}"),
+        (Identity("system:admin", frozenset()), "{kind: User, name: system:admin}"),
+    ],
+)
+def test_a_refusal_names_identity_subjects_cluster_and_what_to_add(caller: Identity, wanted: str) -> None:
+    told = locked_out(caller, [subject("User", "bob"), subject("ServiceAccount", "cd", "build")], WHERE) or ""
+
+    for part in (caller.user, "User bob, ServiceAccount build/cd", WHERE, f"Add {wanted}", *caller.groups):
+        assert part in told
+
+
+@pytest.mark.parametrize(
+    ("caller", "own"),
+    [
+        (ANN, subject("User", "ann")),
+        (ANN, subject("Group", "ops")),
+        (CI, subject("ServiceAccount", "ci", "build")),
+        (CI, subject("User", "system:serviceaccount:build:ci")),
+        (CI, subject("Group", "system:serviceaccounts")),
+    ],
+)
+def test_whoever_is_named_may_deploy(caller: Identity, own: AdminSubject) -> None:
+    assert locked_out(caller, [subject("User", "bob"), own], WHERE) is None
