@@ -145,16 +145,20 @@ def no_self_signed_relay(args: ResourceValidationArgs, report: ReportViolation) 
 
 
 def exact_charts(args: ResourceValidationArgs, report: ReportViolation) -> None:
-    """A release's chart is a local archive, and its version exact: no range, no repository, no download."""
+    """A release's chart is a local archive of an exact version that its name carries: no range, no download.
+
+    The kubernetes plugin puts the version it found in place of a range, so the range itself is rarely seen here.
+    """
     if not _is_kind(args, "Release"):
         return
     chart, version = at(args.props, "chart"), at(args.props, "version")
-    if not re.fullmatch(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?", str(version)):
-        report(f"{_described(args)} has version: {version}. Write an exact one, such as 1.2.9.", None)
-    if "://" in str(chart) or not str(chart).endswith(".tgz") or at(args.props, "repositoryOpts", "repo"):
+    exact = re.fullmatch(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?", str(version))
+    remote = "://" in str(chart) or at(args.props, "repositoryOpts", "repo")
+    if remote or not exact or not str(chart).endswith(f"-{version}.tgz"):
         report(
-            f"{_described(args)} has chart: {chart}, which is no vendored archive. Bring it with `python -m "
-            "operations charts pull VERSION`, or `charts add FILE`, and name the file.",
+            f"{_described(args)} has chart: {chart} and version: {version}, which is no vendored archive of one exact "
+            "version. Bring one with `python -m operations charts pull VERSION`, or `charts add FILE`, and write its "
+            "path and version, such as ./charts/enterprise-agent-1.2.9.tgz and 1.2.9.",
             None,
         )
 
@@ -228,12 +232,15 @@ def _is_on(value: object) -> bool:
 
 def _is_secret(path: tuple[str, ...], value: str) -> bool:
     text = plain_and_decoded(value)
+    # A provider takes a path or the whole of a kubeconfig, which holds credentials of whatever kind.
+    if path[-1] == "kubeconfig" and ("\n" in value or value.startswith("{")):
+        return True
     return bool(_SECRET_NAME.search(path[-1]) or _PRIVATE_KEY.search(text) or _TOKEN.search(text))
 
 
 def _chart(args: ResourceValidationArgs) -> str:
     """The chart's name, without folder, version and ending."""
-    return re.sub(r"-\d+\.\d+\.\d+.*", "", PurePosixPath(str(at(args.props, "chart"))).name)
+    return re.sub(r"(-\d+\.\d+\.\d+.*)?(\.tgz)?$", "", PurePosixPath(str(at(args.props, "chart"))).name)
 
 
 def _cluster(args: ResourceValidationArgs) -> str | None:

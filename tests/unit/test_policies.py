@@ -269,12 +269,17 @@ def test_keys_and_tokens_in_plaintext_are_refused_by_what_they_look_like_whereve
         ({"data": {"notes": base64.b64encode(key.encode()).decode()}}, "data.notes"),
         ({"metadata": {"annotations": {"licence": token}}}, "metadata.annotations.licence"),
         ({"spec": {"env": [{"name": "LICENCE", "value": token}]}}, "spec.env.0.value"),
-        ({"kubeconfig": kubeconfig}, "kubeconfig"),
+        ({"config": kubeconfig}, "config"),
+        ({"kubeconfig": "users:\n- user: {token: opaque}"}, "kubeconfig"),
     ):
         planted = replace(CONFIG_MAP, inputs=inputs)
 
         assert refused(pack, "no-plaintext-secret", planted, path)
         assert token not in refusals(pack, "no-plaintext-secret", planted)[0]
+
+
+def test_a_path_of_a_kubeconfig_is_no_secret(pack: Pack) -> None:
+    assert refusals(pack, "no-plaintext-secret", replace(CONFIG_MAP, inputs={"kubeconfig": "~/.kube/config"})) == []
 
 
 def test_certificates_and_names_of_secrets_are_no_secrets(pack: Pack) -> None:
@@ -336,28 +341,30 @@ def test_a_management_release_that_makes_its_own_certificates_is_refused(
         assert refusals(pack, "no-self-signed-relay", RELEASE.with_inputs(chart=other, values={})) == []
 
 
-@pytest.mark.parametrize("version", ["", "1.2", "^1.2.0", ">=1.2.0", "1.x.x", "latest", "v1.2.9"])
-def test_a_release_of_no_exact_version_is_refused(pack: Pack, version: str) -> None:
-    assert refused(pack, "exact-charts", RELEASE.with_inputs(version=version), f"version: {version}", "1.2.9")
+@pytest.mark.parametrize("version", ["", "1.2", "^1.2.0", ">=1.2.0", "1.x.x", "latest", "v1.2.9", "1.2.0"])
+def test_a_release_of_no_exact_version_or_another_than_its_archives_is_refused(pack: Pack, version: str) -> None:
+    planted = RELEASE.with_inputs(version=version)
+
+    assert refused(pack, "exact-charts", planted, f"version: {version}", "1.2.9", "operations charts pull")
 
 
 @pytest.mark.parametrize(
     "chart",
-    ["gloo-mesh-enterprise", "https://charts.test/agent-1.2.9.tgz", "oci://charts.test/agent", "./charts/agent"],
+    ["gloo-mesh-enterprise", "agent.tgz", "https://charts.test/agent-1.2.9.tgz", "oci://charts.test/agent", "./agent"],
 )
 def test_a_release_of_a_chart_that_is_no_vendored_archive_is_refused(pack: Pack, chart: str) -> None:
     assert refused(pack, "exact-charts", RELEASE.with_inputs(chart=chart), chart, "operations charts pull")
 
 
 def test_a_release_of_a_repositorys_chart_is_refused(pack: Pack) -> None:
-    planted = RELEASE.with_inputs(repositoryOpts={"repo": "https://charts.test"})
-
-    assert refused(pack, "exact-charts", planted, "vendored")
+    assert refused(pack, "exact-charts", RELEASE.with_inputs(repositoryOpts={"repo": "https://charts.test"}))
 
 
 @pytest.mark.parametrize("version", ["1.2.9", "1.3.0-beta1"])
 def test_a_vendored_archive_at_an_exact_version_passes(pack: Pack, version: str) -> None:
-    assert refusals(pack, "exact-charts", RELEASE.with_inputs(version=version)) == []
+    release = RELEASE.with_inputs(version=version, chart=f"/srv/charts/enterprise-agent-{version}.tgz")
+
+    assert refusals(pack, "exact-charts", release) == []
 
 
 def test_a_root_that_anyone_may_delete_is_refused(pack: Pack) -> None:
