@@ -101,7 +101,7 @@ def _planting(lab: Lab) -> Callable[[], None]:
         program.run()
         chart = product.MANAGEMENT_CHART
         kubeconfig = lab.kubeconfig.read_text()
-        elsewhere = pulumi.ResourceOptions(provider=k8s.Provider("elsewhere", kubeconfig=kubeconfig))
+        k8s.Provider("elsewhere", kubeconfig=kubeconfig)
         worker = k8s.Provider("another", kubeconfig=pulumi.Output.secret(kubeconfig), context="cluster-1")
         on_worker = pulumi.ResourceOptions(provider=worker)
         tls.SelfSignedCert(
@@ -112,7 +112,7 @@ def _planting(lab: Lab) -> Callable[[], None]:
             validity_period_hours=20 * 365 * 24,
         )
         k8s.core.v1.ConfigMap(
-            "planted-notes", metadata={"name": "planted"}, data={"clientSecret": CANARY}, opts=elsewhere
+            "planted-notes", metadata={"name": "planted"}, data={"clientSecret": CANARY}, opts=on_worker
         )
         k8s.core.v1.Secret(
             "planted-key",
