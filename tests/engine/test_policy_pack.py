@@ -135,6 +135,7 @@ def _planting(lab: Lab) -> Callable[[], None]:
         )
         k8s.helm.v3.Release(
             "planted-release",
+            name="planted",
             # The plugin puts what it finds in place of a version's range, but not of the archive's name.
             chart=str(shutil.copy(next((lab.root / "charts").glob(f"{chart}-[0-9]*.tgz")), lab.root / f"{chart}.tgz")),
             namespace="default",
