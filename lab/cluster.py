@@ -55,7 +55,7 @@ Event = dict[str, Any]
 
 
 class Cluster:
-    """A control plane and its one fake node."""
+    """A control plane and its fake nodes."""
 
     def __init__(self, name: str, root: Path, environment: Mapping[str, str], cancelled: threading.Event) -> None:
         """The cluster of this name in the lab at `root`, whether it exists yet or not.
@@ -142,6 +142,12 @@ class Cluster:
             and "dryRun=All" not in event["requestURI"]
         ]
 
+    def apply(self, *files: Path, stdin: str = "") -> None:
+        """Install manifests as an administrator, not as the deployer; their custom resources can be made at once."""
+        sources = [argument for file in [*files, *(["-"] if stdin else [])] for argument in ("-f", str(file))]
+        self._kubectl("apply", "--server-side", *sources, stdin=stdin)
+        self._await(self._definitions_established, "the API server doesn't serve all custom resources")
+
     def _configuration(self, ports: list[int]) -> dict[str, Any]:
         bin_folder = self._root / "bin"
         names = ("etcdPort", "etcdPeerPort", "kubeApiserverPort", "kubeControllerManagerPort")
@@ -192,22 +198,13 @@ class Cluster:
             },
             "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": kubeconfig.DEPLOYER}],
         }
-        labels = {"kubernetes.io/hostname": "node", "kubernetes.io/os": "linux"}
-        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node", "labels": labels}}
         namespace = {
             "apiVersion": "v1",
             "kind": "Namespace",
             "metadata": {"name": probe, "labels": {"istio-injection": "enabled"}},
         }
-        files = [
-            self._root / "bin/istio-crds.yaml",
-            MANIFESTS / "injector.yaml",
-            MANIFESTS / "istio.yaml",
-            "-",
-        ]
-        sources = [argument for file in files for argument in ("-f", str(file))]
-        self._kubectl("apply", "--server-side", *sources, stdin=yaml.safe_dump_all([binding, node, namespace]))
-        self._await(self._definitions_established, "the API server doesn't serve all custom resources")
+        own = [MANIFESTS / f"{name}.yaml" for name in ("nodes", "injector", "istio")]
+        self.apply(self._root / "bin/istio-crds.yaml", *own, stdin=yaml.safe_dump_all([binding, namespace]))
         pod = {
             "apiVersion": "v1",
             "kind": "Pod",

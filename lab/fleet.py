@@ -20,7 +20,7 @@ from typing import TypedDict
 from rich.console import Console
 
 from lab import LabError, kubeconfig, packages, plugins
-from lab.cluster import Cluster, Event, components, end
+from lab.cluster import MANIFESTS, Cluster, Event, components, end
 from lab.toolbox import CONTROL_PLANE, PULUMI, Toolbox
 
 MANAGEMENT = "mgmt-cluster"
@@ -103,6 +103,10 @@ class Lab:
     def start(self, cluster: str) -> None:
         """Bring a stopped cluster back, at the same address."""
         self._known(cluster).start()
+
+    def install(self, cluster: str, manifest: str) -> None:
+        """Add to a cluster what not every cluster has: `openshift`, or another of `lab/manifests` by its name."""
+        self._known(cluster).apply(MANIFESTS / f"{manifest}.yaml")
 
     def audit(self, cluster: str, user: str = kubeconfig.DEPLOYER) -> list[Event]:
         """What a user has written to a cluster: the audit log's mutating requests, dry runs aside."""

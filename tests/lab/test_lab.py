@@ -184,20 +184,92 @@ def test_the_deployer_has_its_rights_from_a_binding_that_can_be_taken_away(lab: 
     assert [(subject.kind, subject.name) for subject in binding.subjects] == [("User", "deployer")]
 
 
-def test_a_load_balancer_gets_an_address(lab: Lab) -> None:
+def addresses_of_a_load_balancer(lab: Lab, name: str, asked: list[dict[str, str]] | None) -> Callable[[], Any]:
     services = core(lab, "mgmt-cluster")
-    service = {"metadata": {"name": "relay"}, "spec": {"type": "LoadBalancer", "ports": [{"port": 9900}]}}
+    annotations = {} if asked is None else {"lab/load-balancer": json.dumps(asked)}
+    service = {
+        "metadata": {"name": name, "annotations": annotations},
+        "spec": {"type": "LoadBalancer", "ports": [{"port": 9900}]},
+    }
     services.create_namespaced_service("default", service)
+    balanced = services.api_client.sanitize_for_serialization
+    return lambda: balanced(services.read_namespaced_service(name, "default").status.load_balancer.ingress)
 
-    addresses = awaited(lambda: services.read_namespaced_service("relay", "default").status.load_balancer.ingress)
 
-    assert [address.ip for address in addresses] == ["127.0.0.1"]
+def test_a_load_balancer_gets_the_addresses_it_asks_for_or_one_or_never_any(lab: Lab) -> None:
+    hostname = {"hostname": "relay.example"}
+    several = [hostname, {"ip": "192.0.2.1", "ipMode": "Proxy"}]
+    never = addresses_of_a_load_balancer(lab, "never", [])
+    aws = addresses_of_a_load_balancer(lab, "aws", [hostname])
+    mixed = addresses_of_a_load_balancer(lab, "mixed", several)
+    usual = addresses_of_a_load_balancer(lab, "usual", None)
+
+    # The API server says how packets arrive wherever that isn't said.
+    assert awaited(usual) == [{"ip": "127.0.0.1", "ipMode": "VIP"}]
+    assert awaited(aws) == [hostname]
+    assert awaited(mixed) == several
+    assert never() is None
 
 
 def test_a_plain_service_gets_no_address(lab: Lab) -> None:
     gateway = core(lab, "cluster-1").read_namespaced_service("istiod", "istio-system")
 
     assert gateway.status.load_balancer.ingress is None
+
+
+def test_the_gateway_runs_ready_on_a_node_with_an_address_of_its_own_and_not_on_the_first(lab: Lab) -> None:
+    api = core(lab, "mgmt-cluster")
+
+    def ready() -> list[str]:
+        found = api.read_namespaced_endpoints("istio-ingressgateway", "istio-system").subsets or []
+        return [address.node_name for subset in found for address in subset.addresses or []]
+
+    def address(node: Any) -> str | None:
+        return next((found.address for found in node.status.addresses or [] if found.type == "InternalIP"), None)
+
+    assert awaited(ready) == ["node-2"]
+    awaited(lambda: all(address(node) for node in api.list_node().items))
+    assert {node.metadata.name: address(node) for node in api.list_node().items} == {
+        "node-1": "127.0.0.1",
+        "node-2": "127.0.0.2",
+    }
+
+
+def test_the_gateways_service_can_be_a_load_balancer_or_a_node_port(lab: Lab) -> None:
+    api = core(lab, "mgmt-cluster")
+    place = ("istio-ingressgateway", "istio-system")
+
+    balanced = awaited(lambda: api.read_namespaced_service(*place).status.load_balancer.ingress)
+    api.patch_namespaced_service(*place, {"spec": {"type": "NodePort"}})
+    bare = api.read_namespaced_service(*place)
+
+    assert [entry.ip for entry in balanced] == ["127.0.0.1"]
+    assert bare.status.load_balancer.ingress is None
+    assert [(port.port, port.node_port > 30000) for port in bare.spec.ports if port.name == "https"] == [(443, True)]
+
+
+def test_what_openshift_brings_is_there_where_it_was_installed(lab: Lab) -> None:
+    lab.install("cluster-2", "openshift")
+
+    def attach(cluster: str, config: object) -> Any:
+        custom: Any = client.CustomObjectsApi(connection(lab, cluster))
+        attachment = {
+            "apiVersion": "k8s.cni.cncf.io/v1",
+            "kind": "NetworkAttachmentDefinition",
+            "metadata": {"name": "istio-cni"},
+            "spec": {"config": config},
+        }
+        place = ("k8s.cni.cncf.io", "v1", "default", "network-attachment-definitions")
+        return custom.create_namespaced_custom_object(*place, attachment)
+
+    with pytest.raises(client.ApiException, match="404"):
+        attach("cluster-1", "{}")
+    with pytest.raises(client.ApiException, match=r"spec\.config in body must be of type string"):
+        attach("cluster-2", {})
+    assert attach("cluster-2", "{}")["spec"] == {"config": "{}"}
+    access: Any = client.RbacAuthorizationV1Api(connection(lab, "cluster-2"))
+    assert access.read_cluster_role("system:openshift:scc:anyuid").rules[0].verbs == ["use"]
+    assert "clusterroles" not in {event["objectRef"]["resource"] for event in lab.audit("cluster-2")}
 
 
 @pytest.mark.parametrize(
