@@ -7,6 +7,7 @@ and that only once a cluster has to be asked something: most unchanged runs neve
 
 import json
 import os
+import pwd
 import ssl
 import tempfile
 import threading
@@ -55,7 +56,10 @@ class Cluster:
 
     def kubeconfig(self) -> tuple[str, tuple[int, ...]]:
         """A path for other programs, and the file descriptors they must inherit to read it."""
-        path = Path(self._kubeconfig).expanduser()
+        path = Path(self._kubeconfig)
+        if self._kubeconfig.startswith("~/"):
+            # As the real plugin takes it: the account's own home, whatever HOME says.
+            path = Path(pwd.getpwuid(os.getuid()).pw_dir, *path.parts[1:])
         if len(self._kubeconfig) < os.pathconf("/", "PC_PATH_MAX") and path.exists():
             return str(path), ()
         with self._lock:
@@ -112,7 +116,8 @@ class Cluster:
         from kubernetes.client import Configuration
         from kubernetes.config import ConfigException, load_kube_config, load_kube_config_from_dict
 
-        configuration = cast("Configuration", Configuration())
+        # A proxy is the kubeconfig's to name; one in the environment isn't meant for a cluster on loopback.
+        configuration = cast("Configuration", Configuration(proxy="", no_proxy=""))
         # The loader writes keys to files because OpenSSL wants files; they are gone as soon as it has read them.
         with tempfile.TemporaryDirectory() as folder:
             options: Properties = {
@@ -135,14 +140,15 @@ class Cluster:
                     tls.load_cert_chain(configuration.cert_file, configuration.key_file)
             except (ConfigException, OSError, yaml.YAMLError, AttributeError, TypeError) as error:
                 raise self._unreachable(f"its kubeconfig can't be used: {error}") from error
-        connections = urllib3.PoolManager(
-            maxsize=CONNECTIONS,
-            block=True,
-            timeout=TIMEOUT,
-            ssl_context=tls,
-            server_hostname=configuration.tls_server_name or None,
-        )
-        return configuration, connections
+        pooled: Properties = {
+            "maxsize": CONNECTIONS,
+            "block": True,
+            "timeout": TIMEOUT,
+            "ssl_context": tls,
+            "server_hostname": configuration.tls_server_name or None,
+        }
+        proxy = configuration.proxy
+        return configuration, urllib3.ProxyManager(proxy, **pooled) if proxy else urllib3.PoolManager(**pooled)
 
     def _unreachable(self, reason: str) -> UnreachableError:
         return UnreachableError(

@@ -118,6 +118,8 @@ class Object(Resource):
             case "ConfigMap":
                 mutable = self.settings.get("enableConfigMapMutable") == "true" and not inputs.get("immutable")
                 return set() if mutable else {"data", "binaryData"}
+            case "RoleBinding" | "ClusterRoleBinding":
+                return {"roleRef"}
             case _:
                 return set()
 
@@ -186,22 +188,15 @@ class Patch(Object):
         return set()
 
     def create(self, request: Request) -> tuple[str, Properties]:
-        """Take the fields; the object itself must appear by other means."""
-
-        def patch() -> Properties:
-            self.cluster.request("GET", self._path(request.inputs))
-            return self._apply(request, request.inputs)
-
-        live = self._once_possible(patch, request)
+        """Take the fields; an object that isn't there is made of them, if they are enough for one."""
+        live = self._once_possible(lambda: self._apply(request, request.inputs), request)
         return _id(live), self._awaited(request, live)
 
     def delete(self, request: Request) -> None:
-        """Give the fields back. The uid keeps an apply from creating an object that is gone."""
-        metadata = request.state["metadata"]
-        identity = {key: metadata[key] for key in ("name", "namespace", "uid") if key in metadata}
+        """Give the fields back. As with the real plugin, an object that is gone is made again by that."""
+        identity = {key: value for key, value in request.state["metadata"].items() if key in ("name", "namespace")}
         nothing = {"apiVersion": request.state["apiVersion"], "kind": request.state["kind"], "metadata": identity}
         try:
-            self.cluster.request("GET", self._path(nothing))
             self._apply(request, nothing)
         except ApiError as error:
             if error.status != 404:

@@ -24,6 +24,7 @@ import yaml
 from cryptography import x509
 from kubernetes import client, config
 from pulumi import automation as auto
+from pulumi.runtime._callbacks import _CallbackServicer
 
 from lab.fleet import Lab
 
@@ -44,17 +45,22 @@ class Trial:
 
     def preview(self, program: Program, **options: Any) -> dict[str, str]:
         """The planned operation for each resource, by name, the unchanged left out."""
-        self.stack.workspace.program = program
+        self._take(program)
         events: list[auto.EngineEvent] = []
         self.stack.preview(on_event=events.append, **options)
         return _operations(events)
 
     def up(self, program: Program, **options: Any) -> dict[str, str]:
         """The operation carried out for each resource, by name, the unchanged left out."""
-        self.stack.workspace.program = program
+        self._take(program)
         events: list[auto.EngineEvent] = []
         self._outputs = self.stack.up(on_event=events.append, **options).outputs
         return _operations(events)
+
+    def _take(self, program: Program) -> None:
+        self.stack.workspace.program = program
+        # The SDK never forgets the servers of hooks, and at the end of a run trips over one of a run that failed.
+        _CallbackServicer._servicers.clear()
 
     def failing_up(self, program: Program) -> str:
         """What an update that must fail says."""
@@ -149,6 +155,11 @@ def connect(lab: Lab) -> Connect:
         return pulumi.ResourceOptions(provider=k8s.Provider("cluster", **given))
 
     return connect
+
+
+def from_the_project(path: Path) -> str:
+    """A relative path, from where Pulumi starts the plugins of an inline program."""
+    return os.path.relpath(path, Path.cwd())
 
 
 def packed_chart(folder: Path, name: str, version: str, *templates: dict[str, Any]) -> str:
@@ -470,6 +481,292 @@ def test_a_patch_waits_for_an_address_and_gives_its_fields_back(
         assert not core.read_namespaced_service(service, namespace).metadata.annotations
 
 
+def test_a_namespace_that_is_somebody_elses_is_labelled_repaired_and_given_back(
+    trial: Trial, connect: Connect, core: Core, namespace: str, lab: Lab
+) -> None:
+    def program() -> None:
+        options = connect(enable_patch_force=True)
+        labels = {"istio-injection": "enabled"}
+        k8s.core.v1.NamespacePatch("labels", metadata={"name": namespace, "labels": labels}, opts=options)
+        k8s.core.v1.ServiceAccountPatch(
+            "pull",
+            metadata={"name": "puller", "namespace": namespace},
+            image_pull_secrets=[{"name": "registry"}],
+            opts=options,
+        )
+
+    core.patch_namespace(namespace, {"metadata": {"labels": {"team": "theirs"}}})
+    core.create_namespaced_service_account(namespace, {"metadata": {"name": "puller"}})
+
+    written = len(lab.audit(CLUSTER))
+    assert trial.preview(program).items() >= {"labels": "create", "pull": "create"}.items()
+    assert lab.audit(CLUSTER)[written:] == []
+    trial.up(program)
+    assert (
+        core.read_namespace(namespace).metadata.labels.items()
+        >= {
+            "istio-injection": "enabled",
+            "team": "theirs",
+        }.items()
+    )
+    assert core.read_namespaced_service_account("puller", namespace).image_pull_secrets[0].name == "registry"
+    assert trial.up(program, refresh=True) == {}
+
+    theirs = {"metadata": {"labels": {"istio-injection": "disabled", "team": "new"}}}
+    core.patch_namespace(namespace, theirs, field_manager="somebody")
+    assert trial.up(program, refresh=True) == {"labels": "update"}
+    assert (
+        core.read_namespace(namespace).metadata.labels.items()
+        >= {
+            "istio-injection": "enabled",
+            "team": "new",
+        }.items()
+    )
+
+    trial.stack.destroy()
+    labels = core.read_namespace(namespace).metadata.labels
+    assert "istio-injection" not in labels
+    assert labels["team"] == "new"
+    assert not core.read_namespaced_service_account("puller", namespace).image_pull_secrets
+
+
+def test_a_patch_makes_the_namespace_that_is_not_there_even_when_it_is_taken_back(
+    trial: Trial, connect: Connect, core: Core
+) -> None:
+    name = f"trial-{secrets.token_hex(4)}"
+
+    def program() -> None:
+        k8s.core.v1.NamespacePatch("labels", metadata={"name": name, "labels": {"trial": "yes"}}, opts=connect())
+
+    trial.up(program)
+    assert core.read_namespace(name).metadata.labels["trial"] == "yes"
+
+    core.delete_namespace(name)
+    await_condition(lambda: name not in [item.metadata.name for item in core.list_namespace().items])
+    trial.stack.destroy()
+    assert "trial" not in core.read_namespace(name).metadata.labels
+    core.delete_namespace(name)
+
+
+def test_the_role_of_a_binding_is_changed_by_a_new_binding_and_its_subjects_in_place(
+    trial: Trial, connect: Connect, core: Core, namespace: str
+) -> None:
+    access: Any = client.RbacAuthorizationV1Api(core.api_client)
+
+    def program(role: str = "reader", group: str = "a") -> None:
+        options = connect(enable_patch_force=True)
+        k8s.rbac.v1.Role(
+            "role",
+            metadata={"name": "reader", "namespace": namespace},
+            rules=[{"api_groups": [""], "resources": ["pods"], "verbs": ["get"]}],
+            opts=options,
+        )
+        k8s.rbac.v1.RoleBinding(
+            "binding",
+            metadata={"name": "binding", "namespace": namespace},
+            role_ref={"api_group": "rbac.authorization.k8s.io", "kind": "Role", "name": role},
+            # Without an API group, which the API server then adds.
+            subjects=[{"kind": "Group", "name": group}],
+            opts=options,
+        )
+
+    def binding() -> Any:
+        return access.read_namespaced_role_binding("binding", namespace)
+
+    trial.up(program)
+    uid = binding().metadata.uid
+    assert trial.up(program, refresh=True) == {}
+
+    assert trial.up(lambda: program(group="b")) == {"binding": "update"}
+    assert [subject.name for subject in binding().subjects] == ["b"]
+    assert binding().metadata.uid == uid
+
+    assert trial.preview(lambda: program(role="writer", group="b")) == {"binding": "replace"}
+    assert trial.up(lambda: program(role="writer", group="b")) == {"binding": "replace"}
+    assert binding().role_ref.name == "writer"
+    assert binding().metadata.uid != uid
+
+
+def test_what_is_somebody_elses_is_read_and_what_is_not_there_fails_the_read(
+    trial: Trial, connect: Connect, core: Core, namespace: str
+) -> None:
+    core.create_namespaced_secret(namespace, {"metadata": {"name": "made"}, "stringData": {"password": "open-sesame"}})
+    core.create_namespaced_config_map(namespace, {"metadata": {"name": "made"}, "data": {"a": "1"}})
+    gateway = "istio-system/istio-ingressgateway"
+    await_condition(lambda: core.read_namespaced_endpoints(*reversed(gateway.split("/"))).subsets)
+
+    def program() -> None:
+        options = connect()
+        secret = k8s.core.v1.Secret.get("secret", f"{namespace}/made", opts=options)
+        endpoints: Any = k8s.core.v1.Endpoints.get("endpoints", gateway, opts=options)
+        service = k8s.core.v1.Service.get("service", gateway, opts=options)
+        name = endpoints.subsets.apply(lambda subsets: subsets[0].addresses[0].node_name)
+        for output, value in {
+            "node": name,
+            "addresses": k8s.core.v1.Node.get("node", name, opts=options).status.addresses,
+            "ports": service.spec.ports.apply(lambda ports: {port.name: port.node_port for port in ports}),
+            "uid": secret.metadata.uid,
+            "password": secret.data["password"],
+            "settings": k8s.core.v1.ConfigMap.get("settings", f"{namespace}/made", opts=options).data,
+        }.items():
+            pulumi.export(output, value)
+
+    def missing(kind: Any, name: str) -> Program:
+        def program() -> None:
+            kind.get("missing", name, opts=connect())
+
+        return program
+
+    trial.up(program)
+    found = trial.outputs()
+    assert found["node"] == "node-2"
+    assert {"type": "InternalIP", "address": "127.0.0.2"} in found["addresses"]
+    assert found["ports"]["https"] >= 30000
+    assert found["uid"] == core.read_namespaced_secret("made", namespace).metadata.uid
+    assert base64.b64decode(found["password"]) == b"open-sesame"
+    assert found["settings"] == {"a": "1"}
+    assert "password" in trial.secret_outputs()
+    assert base64.b64encode(b"open-sesame").decode() not in trial.at_rest()
+
+    for kind, name in ((k8s.core.v1.Node, "nobody"), (k8s.core.v1.Secret, f"{namespace}/nothing")):
+        with pytest.raises(auto.CommandError, match=f"resource '{name}' does not exist"):
+            trial.preview(missing(kind, name))
+        assert f"resource '{name}' does not exist" in trial.failing_up(missing(kind, name))
+
+
+def test_a_hook_that_refuses_an_update_stops_the_preview_and_nothing_is_written(
+    trial: Trial, connect: Connect, core: Core, namespace: str, lab: Lab
+) -> None:
+    def refuse(_: pulumi.ResourceHookArgs) -> None:
+        raise ValueError("this would lock you out")
+
+    def program(value: str) -> None:
+        hook = pulumi.ResourceHook("refuse", refuse, pulumi.ResourceHookOptions(on_dry_run=True))
+        hooks = pulumi.ResourceOptions(hooks=pulumi.ResourceHookBinding(before_update=[hook]))
+        k8s.core.v1.ConfigMap(
+            "settings",
+            metadata={"name": "settings", "namespace": namespace},
+            data={"key": value},
+            opts=pulumi.ResourceOptions.merge(connect(enable_config_map_mutable=True), hooks),
+        )
+
+    trial.up(lambda: program("a"))
+    written = len(lab.audit(CLUSTER))
+
+    with pytest.raises(auto.CommandError, match="this would lock you out"):
+        trial.preview(lambda: program("b"))
+    assert "this would lock you out" in trial.failing_up(lambda: program("b"))
+    assert lab.audit(CLUSTER)[written:] == []
+    assert core.read_namespaced_config_map("settings", namespace).data == {"key": "a"}
+
+
+def test_what_a_webhook_that_is_not_ready_refuses_can_be_tried_again_by_a_hook(
+    trial: Trial, connect: Connect, core: Core, namespace: str
+) -> None:
+    webhooks: Any = client.AdmissionregistrationV1Api(core.api_client)
+    group, version, plural = "networking.istio.io", "v1", "gateways"
+    webhooks.create_validating_webhook_configuration(
+        {
+            "metadata": {"name": namespace},
+            "webhooks": [
+                {
+                    "name": "nobody.example.com",
+                    "clientConfig": {"url": "https://127.0.0.1:1/"},
+                    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+                    "rules": [{"apiGroups": [group], "apiVersions": ["*"], "operations": ["*"], "resources": [plural]}],
+                    "admissionReviewVersions": ["v1"],
+                    "sideEffects": "None",
+                }
+            ],
+        }
+    )
+    told: list[str] = []
+
+    def retry(failed: pulumi.ErrorHookArgs) -> bool:
+        told.extend(failed.errors)
+        webhooks.delete_validating_webhook_configuration(namespace)
+        return True
+
+    def program() -> None:
+        hooks = pulumi.ResourceHookBinding(on_error=[pulumi.ErrorHook("retry", retry)])
+        k8s.apiextensions.CustomResource(
+            "gateway",
+            api_version=f"{group}/{version}",
+            kind="Gateway",
+            metadata={"name": "gateway", "namespace": namespace},
+            spec={"selector": {"istio": "ingressgateway"}},
+            opts=pulumi.ResourceOptions.merge(connect(), pulumi.ResourceOptions(hooks=hooks)),
+        )
+
+    refused = False
+
+    def acts() -> bool:
+        # A configuration is stored at once but acts only when the server's cache has it.
+        nonlocal refused
+        custom: Any = client.CustomObjectsApi(core.api_client)
+        body = {"apiVersion": f"{group}/{version}", "kind": "Gateway", "metadata": {"name": "probe"}}
+        try:
+            custom.create_namespaced_custom_object(group, version, namespace, plural, body, dry_run="All")
+        except client.ApiException as error:
+            refused = "failed calling webhook" in str(error.body)
+        return refused
+
+    await_condition(acts)
+    assert trial.up(program).items() >= {"gateway": "create"}.items()
+    assert len(told) == 1
+    assert "failed calling webhook" in told[0]
+
+
+def test_a_kubeconfig_is_a_path_whoever_it_leads_to_or_secret_contents(
+    trial: Trial,
+    connect: Connect,
+    core: Core,
+    namespace: str,
+    lab: Lab,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    contents = lab.kubeconfig.read_text()
+    for user in ("ann", "bob"):
+        (tmp_path / user).write_text(contents.replace("deployer@", f"{user}@"))
+    link = tmp_path / "link"
+    relative = from_the_project(link)
+
+    def program(kubeconfig: str, form: str, secret: bool = False) -> None:
+        given = pulumi.Output.secret(kubeconfig) if secret else kubeconfig
+        options = connect(kubeconfig=given, enable_config_map_mutable=True)
+        k8s.core.v1.ConfigMap(
+            "settings", metadata={"name": "settings", "namespace": namespace}, data={"form": form}, opts=options
+        )
+
+    def form() -> str:
+        return core.read_namespaced_config_map("settings", namespace).data["form"]
+
+    # A tilde is the account's own home, whatever HOME says.
+    monkeypatch.setenv("PULUMI_HOME", os.environ.get("PULUMI_HOME") or str(Path.home() / ".pulumi"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / namespace).write_text(contents)
+    assert "unreachable" in trial.failing_up(lambda: program(f"~/{namespace}", "home"))
+
+    link.symlink_to("ann")
+    assert trial.up(lambda: program(relative, "relative")).items() >= {"settings": "create"}.items()
+    assert form() == "relative"
+    link.unlink()
+    link.symlink_to("bob")
+    assert trial.preview(lambda: program(relative, "relative"), refresh=True) == {}
+
+    # A proxy that nobody answers at: the way that a kubeconfig names is the way that is taken.
+    closed = yaml.safe_load(contents)
+    for cluster in closed["clusters"]:
+        cluster["cluster"]["proxy-url"] = "http://127.0.0.1:1"
+    (tmp_path / "bob").write_text(yaml.safe_dump(closed))
+    assert "proxy" in trial.failing_up(lambda: program(relative, "other"))
+
+    assert trial.up(lambda: program(contents, "contents", secret=True)) == {"cluster": "update", "settings": "update"}
+    assert form() == "contents"
+    assert yaml.safe_load(contents)["users"][0]["user"]["client-key-data"] not in trial.at_rest()
+
+
 def test_a_custom_resource_waits_for_its_kind(trial: Trial, connect: Connect, namespace: str, tmp_path: Path) -> None:
     group = f"{namespace}.example.com"
     definition = {
@@ -574,6 +871,34 @@ def test_a_release_hides_its_secret_values_and_is_upgraded_by_version_and_value(
 
     trial.stack.destroy()
     assert records(core, namespace) == []
+
+
+def test_a_release_installs_what_a_command_makes_of_it_and_fails_with_the_commands_words(
+    trial: Trial, connect: Connect, core: Core, namespace: str, tmp_path: Path
+) -> None:
+    chart = packed_chart(tmp_path, "settings", "1.0.0", config_map("settings", words="as the chart says"))
+    for name, command in {
+        "edit": "sed 's/the chart says/we say/'",
+        "fail": "echo no tolerations here >&2; exit 3",
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{command}\n")
+        (tmp_path / name).chmod(0o755)
+    edit, fail = (from_the_project(tmp_path / name) for name in ("edit", "fail"))
+
+    def program(command: str) -> None:
+        k8s.helm.v3.Release(
+            "release", name="settings", namespace=namespace, chart=chart, postrender=command, opts=connect()
+        )
+
+    assert "no tolerations here" in trial.failing_up(lambda: program(fail))
+    assert records(core, namespace) == []
+
+    trial.up(lambda: program(edit))
+    assert core.read_namespaced_config_map("settings", namespace).data == {"words": "as we say"}
+    assert trial.up(lambda: program(edit), refresh=True) == {}
+
+    assert "no tolerations here" in trial.failing_up(lambda: program(fail))
+    assert records(core, namespace) == ["deployed"]
 
 
 def helm(lab: Lab, namespace: str, *arguments: str) -> None:
