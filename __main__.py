@@ -15,7 +15,7 @@ from components.worker_cluster import WorkerCluster, WorkerClusterArgs
 settings = Settings.load()
 charts = settings.charts
 license_key = settings.license_key
-told = no_address(settings.management_cluster, settings.namespace, settings.relay.ready_within)
+told = no_address(settings.management_cluster, settings.namespace, settings.relay)
 
 pki = RelayPki(
     "relay",
@@ -35,7 +35,7 @@ management = ManagementPlane(
         charts=charts,
         license_key=license_key,
         pki=pki,
-        ready_within=settings.relay.ready_within,
+        relay=settings.relay,
         no_address=told,
     ),
     pulumi.ResourceOptions(provider=on_management),
@@ -43,9 +43,12 @@ management = ManagementPlane(
 relay = RelayExposure(
     "relay-exposure",
     RelayExposureArgs(
+        relay=settings.relay,
+        cluster=settings.management_cluster,
         namespace=settings.namespace,
-        ready_within=settings.relay.ready_within,
-        release=management.release,
+        authority=settings.authority,
+        root_pem=pki.root_certificate.cert_pem,
+        management=management,
         no_address=told,
     ),
     pulumi.ResourceOptions(provider=on_management),
@@ -63,7 +66,7 @@ for cluster in settings.worker_clusters:
             charts=charts,
             pki=pki,
             authority=settings.authority,
-            relay_address=relay.address,
+            relay_address=relay.address_for(cluster.relay_address),
             management=management,
             management_provider=on_management,
         ),
@@ -88,5 +91,6 @@ fleet = Fleet(
 
 pulumi.export("version", settings.version)
 pulumi.export("relayAddress", relay.address)
+pulumi.export("relayNode", relay.node)
 pulumi.export("certificates", fleet.certificates)
 pulumi.export("clusters", fleet.identities)

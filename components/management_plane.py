@@ -15,6 +15,7 @@ from components import product
 from components.charts import Charts
 from components.relay_pki import Issued, RelayPki, fingerprint
 from components.release import crds_release, release
+from components.settings import RelaySettings
 
 MASKED = "(secret)"
 
@@ -27,8 +28,8 @@ class ManagementPlaneArgs:
     charts: Charts
     license_key: pulumi.Input[str]
     pki: RelayPki
-    ready_within: int
-    """Seconds for the release to be ready, its load balancer included."""
+    relay: RelaySettings
+    """Its time limit is the release's too, since Helm waits for a load balancer."""
     no_address: pulumi.ErrorHook
     """Told when the release isn't ready by then."""
 
@@ -68,8 +69,8 @@ class ManagementPlane(pulumi.ComponentResource):
             args.charts,
             product.MANAGEMENT_CHART,
             namespace,
-            values=_values(args.namespace, args.license_key, certificates),
-            timeout=args.ready_within,
+            values=_values(args, args.license_key, certificates),
+            timeout=args.relay.ready_within,
             opts=pulumi.ResourceOptions(
                 parent=self,
                 # The chart finds its secrets by name and uses kinds of its own, which Pulumi cannot see.
@@ -78,7 +79,7 @@ class ManagementPlane(pulumi.ComponentResource):
                 hooks=pulumi.ResourceHookBinding(on_error=[args.no_address]),
             ),
         )
-        self.masked_values = _values(args.namespace, MASKED, certificates)
+        self.masked_values = _values(args, MASKED, certificates)
         self.register_outputs({"release": self.release.name})
 
 
@@ -104,9 +105,11 @@ def _pair(issued: Issued, pki: RelayPki) -> dict[str, pulumi.Input[str]]:
 
 
 def _values(
-    namespace: str, license_key: pulumi.Input[str], certificates: pulumi.Input[str]
+    args: ManagementPlaneArgs, license_key: pulumi.Input[str], certificates: pulumi.Input[str]
 ) -> dict[str, pulumi.Input[object]]:
     """Plain dicts with Outputs at the leaves only: an Output further up would make all of it secret."""
+    namespace = args.namespace
+    annotations = args.relay.annotations
     return {
         "licenseKey": license_key,
         "enterprise-networking": {
@@ -114,7 +117,8 @@ def _values(
             "selfSigned": False,
             "glooMeshOperatorArgs": {"settingsRef": {"namespace": namespace}},
             "enterpriseNetworking": {
-                "serviceType": "LoadBalancer",
+                "serviceType": args.relay.service_type,
+                **({"serviceOverrides": {"metadata": {"annotations": annotations}}} if annotations else {}),
                 "deploymentOverrides": restart_with(certificates),
             },
         },

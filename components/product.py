@@ -26,6 +26,7 @@ RELAY_TOKEN_SECRET = "relay-identity-token-secret"
 RELAY_FORWARDING_TOKEN_SECRET = "relay-forwarding-identity-token-secret"
 
 RELAY_SERVICE = "enterprise-networking"
+RELAY_PORT = 9900
 RELAY_PORT_NAME = "grpc"
 
 CLUSTER_API_VERSION = "multicluster.solo.io/v1alpha1"

@@ -33,10 +33,19 @@ from components.settings.faults import LICENSE_KEY, OIDC_CLIENT_SECRET, PROJECT,
 from components.settings.fields import DnsLabel, KubeconfigSource, Section, Source, Version, kubeconfig_source
 from components.settings.management import DashboardSettings, RbacSettings
 from components.settings.pki import PkiSettings
-from components.settings.relay import RelaySettings
+from components.settings.relay import IstioGatewaySettings, RelaySettings
 from components.settings.virtual_mesh import VirtualMeshSettings
 
-__all__ = ["MANAGEMENT", "PROJECT", "ClusterSettings", "ConfigurationError", "Settings", "WorkerClusterSettings"]
+__all__ = [
+    "MANAGEMENT",
+    "PROJECT",
+    "ClusterSettings",
+    "ConfigurationError",
+    "IstioGatewaySettings",
+    "RelaySettings",
+    "Settings",
+    "WorkerClusterSettings",
+]
 
 
 def _own_namespace(name: str) -> str:
@@ -138,6 +147,7 @@ class Settings(Section):
                 f"{PROJECT}:dashboard.authentication is {self.dashboard.authentication}, but {PROJECT}:dashboard.oidc "
                 f"is {'missing' if oidc else 'given'}; write both, or {{authentication: none}} alone."
             )
+        yield from self.relay.contradictions([name for name in self.workers if not self.workers[name].relay_address])
 
     def secret(self, key: str) -> pulumi.Output[str]:
         """A top-level secret key's content; to be had within a deployment only."""
