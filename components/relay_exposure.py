@@ -71,7 +71,7 @@ class RelayExposure(pulumi.ComponentResource):
             self.address = pulumi.Output.from_input(relay.address)
         elif gateway:
             called = f"{gateway.namespace}/{gateway.name}"
-            service = k8s.core.v1.Service.get(f"{name}-gateway", called, pulumi.ResourceOptions(parent=self))
+            service = k8s.core.v1.Service.get(f"{name}-gateway-service", called, pulumi.ResourceOptions(parent=self))
             self.address = self._found(service, gateway.service, called, "https")
         elif relay.service == "ClusterIP":
             self.address = pulumi.Output.from_input(f"{relay_host}:{product.RELAY_PORT}")

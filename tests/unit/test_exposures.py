@@ -93,7 +93,7 @@ def test_behind_a_gateway_the_relays_service_is_internal_and_the_gateways_addres
     stack = exposed(GATEWAY)
 
     assert service_type(stack) == "ClusterIP"
-    assert stack.named("relay-exposure-gateway").read == "istio-system/istio-ingressgateway"
+    assert stack.named("relay-exposure-gateway-service").read == "istio-system/istio-ingressgateway"
     assert dialled(stack, "cluster-1") == "192.0.2.1:443"
     assert not stack.of_type(":ServicePatch")
 
@@ -194,7 +194,7 @@ def test_what_is_read_takes_nothing_from_the_release(exposed: Exposed) -> None:
     stack = exposed(NODE_PORT_GATEWAY)
     read = {r.name: r.dependencies for r in stack.registered if r.read}
 
-    assert set(read) == {"relay-exposure-gateway", "relay-exposure-endpoints", "relay-exposure-node"}
+    assert set(read) == {"relay-exposure-gateway-service", "relay-exposure-endpoints", "relay-exposure-node"}
     assert stack.named("management-release").key not in {key for keys in read.values() for key in keys}
     assert {r.provider for r in stack.registered if r.read} == {"management"}
 
