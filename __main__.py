@@ -16,7 +16,7 @@ from components.worker_cluster import WorkerCluster, WorkerClusterArgs
 settings = Settings.load()
 charts = settings.charts
 license_key = settings.license_key
-told = no_address(settings.management_cluster, settings.namespace, settings.relay.ready_within)
+told = no_address(settings.management_cluster, settings.namespace, settings.relay)
 not_ready = webhook_not_ready()
 
 pki = RelayPki(
@@ -42,9 +42,12 @@ management = ManagementPlane(
 relay = RelayExposure(
     "relay-exposure",
     RelayExposureArgs(
+        relay=settings.relay,
+        cluster=settings.management_cluster,
         namespace=settings.namespace,
-        ready_within=settings.relay.ready_within,
-        release=management.release,
+        authority=settings.authority,
+        root_pem=pki.root_certificate.cert_pem,
+        management=management,
         no_address=told,
     ),
     pulumi.ResourceOptions(provider=on_management),
@@ -63,7 +66,7 @@ for cluster in settings.worker_clusters:
             charts=charts,
             pki=pki,
             authority=settings.authority,
-            relay_address=relay.address,
+            relay_address=relay.address_for(cluster.relay_address),
             management=management,
             management_provider=on_management,
             webhook_not_ready=not_ready,
@@ -104,5 +107,6 @@ fleet = Fleet(
 
 pulumi.export("version", settings.version)
 pulumi.export("relayAddress", relay.address)
+pulumi.export("relayNode", relay.node)
 pulumi.export("certificates", fleet.certificates)
 pulumi.export("clusters", fleet.identities)

@@ -44,6 +44,7 @@ def restart_with(certificates: pulumi.Input[str]) -> Values:
 def _fleet(settings: Settings, certificates: pulumi.Input[str], secret: Secret) -> Values:
     """What every fleet has."""
     domain = settings.management_cluster.cluster_domain
+    annotations = settings.relay.annotations
     return {
         "licenseKey": secret(LICENSE_KEY),
         "enterprise-networking": {
@@ -51,7 +52,8 @@ def _fleet(settings: Settings, certificates: pulumi.Input[str], secret: Secret) 
             "selfSigned": False,
             "glooMeshOperatorArgs": {"settingsRef": {"namespace": settings.namespace}},
             "enterpriseNetworking": {
-                "serviceType": "LoadBalancer",
+                "serviceType": settings.relay.service_type,
+                **({"serviceOverrides": {"metadata": {"annotations": annotations}}} if annotations else {}),
                 "deploymentOverrides": restart_with(certificates),
             },
         },

@@ -59,6 +59,7 @@ PULL_SECRET = "gloo-mesh-registry"
 """Made from a secret of the configuration, for pods to pull their images with; this program's own name."""
 
 RELAY_SERVICE = "enterprise-networking"
+RELAY_PORT = 9900
 RELAY_PORT_NAME = "grpc"
 
 CLUSTER_API_VERSION = "multicluster.solo.io/v1alpha1"

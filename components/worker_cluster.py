@@ -73,8 +73,9 @@ class WorkerCluster(pulumi.ComponentResource):
             product.AGENT_CHART,
             namespace,
             values=self.values,
-            # The chart looks its secrets up by name, which Pulumi cannot see.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[root, token, crds]),
+            # The chart looks its secrets up by name, which Pulumi cannot see, as it can't that a relay must answer
+            # behind an address that is configured.
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[root, token, crds, args.management.release]),
         )
         self.registration = k8s.apiextensions.CustomResource(
             f"{name}-registration",

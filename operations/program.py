@@ -38,6 +38,8 @@ class Registered:
     on_error: tuple[str, ...]
     timeouts: tuple[str, str]
     """Of create and update, as durations."""
+    read: str
+    """The id of what is read and not made; empty for everything else."""
     inputs: dict[str, Any]
     """With secrets in the SDK's envelope, see `is_secret`."""
 
@@ -58,10 +60,17 @@ class _Outputs(mocks.Mocks):
             outputs |= {"validityEndTime": "2031-01-01T00:00:00Z"}
         elif args.typ.startswith("random:"):
             outputs |= {"result": f"(value of {args.name})"}
-        elif args.typ.endswith(":ServicePatch"):
+        elif args.typ.endswith((":ServicePatch", ":Service")):
+            ports = [
+                {"name": "grpc", "port": 9900, "nodePort": 30900},
+                {"name": "https", "port": 443, "nodePort": 30443},
+            ]
+            outputs |= {"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}, "spec": {"ports": ports}}
+        elif args.typ.endswith(":Endpoints"):
+            outputs |= {"subsets": [{"addresses": [{"ip": "198.51.100.2", "nodeName": "node-2"}]}]}
+        elif args.typ.endswith(":Node"):
             outputs |= {
-                "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}},
-                "spec": {"ports": [{"name": "grpc", "port": 9900}]},
+                "status": {"addresses": [{"type": "InternalIP", "address": f"(address of {args.resource_id})"}]}
             }
         elif args.typ.endswith(":Namespace"):
             outputs["metadata"] = {**outputs["metadata"], "uid": f"(UID of {args.name})"}
@@ -91,9 +100,28 @@ class Recorder(mocks.MockMonitor):
                     protect=request.protect,
                     on_error=tuple(request.hooks.on_error),
                     timeouts=(request.customTimeouts.create, request.customTimeouts.update),
+                    read="",
                     inputs=rpc.deserialize_properties(request.object),
                 )
             )
+        return response
+
+    def ReadResource(self, request: Any) -> Any:  # noqa: N802 - the protocol's name
+        response = super().ReadResource(request)
+        self.registered.append(
+            Registered(
+                type=request.type,
+                name=request.name,
+                parent=_name(request.parent),
+                provider=_name(request.provider.rpartition("::")[0]),
+                dependencies=frozenset(map(_key, request.dependencies)),
+                protect=False,
+                on_error=(),
+                timeouts=("", ""),
+                read=request.id,
+                inputs={},
+            )
+        )
         return response
 
 
@@ -111,12 +139,15 @@ def is_secret(value: object) -> bool:
 
 @contextmanager
 def recording(stack: str, config: Mapping[str, str], secret: list[str]) -> Iterator[Recorder]:
-    """A new event loop and a recorder, so that nothing leaks from one run into the next."""
+    """A new event loop and a recorder, so that nothing leaks from one run into the next.
+
+    To the program it is a preview: nothing is there that could be dialled.
+    """
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     before = settings.SETTINGS
     recorder = Recorder()
-    mocks.set_mocks(recorder.mocks, project="gloo-mesh", stack=stack, preview=False, monitor=recorder)
+    mocks.set_mocks(recorder.mocks, project="gloo-mesh", stack=stack, preview=True, monitor=recorder)
     setattr(settings.SETTINGS, "callbacks", _Hooks())  # noqa: B010 - typed as the SDK's own server
     pulumi.runtime.set_all_config(dict(config), secret)
     try:

@@ -26,7 +26,8 @@ _DONE = {
     "delete-replaced": "replaced",
     "import": "imported",
 }
-_QUIET = {"same", "refresh", "read"}
+# What is only read, or read no more, changes no cluster.
+_QUIET = {"same", "refresh", "read", "read-replacement", "discard", "discard-replaced"}
 _TRACEBACK = "Traceback (most recent call last)"
 _NOISE = ("KeyboardInterrupt", "asyncio.exceptions.CancelledError")
 
@@ -148,6 +149,9 @@ class Progress:
             self.errors.append(where + message)
         elif said.severity == "warning":
             self.warnings.append(where + message)
+        elif said.severity == "info" and not said.ephemeral:
+            # The program's own words, while it waits for something that no row of the table shows.
+            self._console.print(where + message, markup=False)
 
     def _place(self, step: Any) -> ClusterProgress | None:
         """The row of a step; None for components and providers, which change no cluster."""

@@ -34,11 +34,20 @@ from components.settings.faults import LICENSE_KEY, OIDC_CLIENT_SECRET, PROJECT,
 from components.settings.fields import DnsLabel, KubeconfigSource, Section, Source, Values, Version, kubeconfig_source
 from components.settings.management import DashboardSettings, RbacSettings
 from components.settings.pki import PkiSettings
-from components.settings.relay import RelaySettings
+from components.settings.relay import IstioGatewaySettings, RelaySettings
 from components.settings.values import Release, secret_keys, undone
 from components.settings.virtual_mesh import VirtualMeshSettings
 
-__all__ = ["MANAGEMENT", "PROJECT", "ClusterSettings", "ConfigurationError", "Settings", "WorkerClusterSettings"]
+__all__ = [
+    "MANAGEMENT",
+    "PROJECT",
+    "ClusterSettings",
+    "ConfigurationError",
+    "IstioGatewaySettings",
+    "RelaySettings",
+    "Settings",
+    "WorkerClusterSettings",
+]
 
 
 def _own_namespace(name: str) -> str:
@@ -140,6 +149,7 @@ class Settings(Section):
                 f"{PROJECT}:dashboard.authentication is {self.dashboard.authentication}, but {PROJECT}:dashboard.oidc "
                 f"is {'missing' if oidc else 'given'}; write both, or {{authentication: none}} alone."
             )
+        yield from self.relay.contradictions([name for name in self.workers if not self.workers[name].relay_address])
         if not oidc and OIDC_CLIENT_SECRET in raw:
             yield (
                 f"{PROJECT}:{OIDC_CLIENT_SECRET} is given, but {PROJECT}:dashboard.authentication is none; write oidc "

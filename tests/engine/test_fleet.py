@@ -20,6 +20,7 @@ pytestmark = pytest.mark.engine
 
 WORKERS = ("cluster-1", "cluster-2")
 CLUSTERS = (MANAGEMENT, *WORKERS)
+RELAY = {"dialFromHere": False}
 RELAY_SECRETS = {
     "relay-server-tls-secret": {"tls.key", "tls.crt", "ca.crt"},
     "relay-tls-signing-secret": {"tls.key", "tls.crt", "ca.crt"},
@@ -56,9 +57,9 @@ def test_a_preview_of_nothing_shows_creations_only(previewed: Report) -> None:
 def test_a_preview_writes_nothing(fleet: Fleet, deployed: Report) -> None:
     # Looked at before the first up wrote; see `deployed`. A preview of a deployed fleet must not either.
     before = fleet.writes()
-    fleet.configure("relay", {"readyWithin": "7m"})
+    fleet.configure("relay", RELAY | {"readyWithin": "7m"})
     fleet.preview()
-    fleet.configure("relay", None)
+    fleet.configure("relay", RELAY)
 
     assert fleet.writes() == before
 
@@ -177,13 +178,13 @@ def test_a_deleted_secret_and_an_edited_label_are_seen_and_repaired(fleet: Fleet
 
 
 def test_a_change_of_management_alone_leaves_the_workers_unchanged_in_a_preview(fleet: Fleet, deployed: Report) -> None:
-    fleet.configure("relay", {"readyWithin": "6m"})
+    fleet.configure("relay", RELAY | {"readyWithin": "6m"})
 
     seen = changed(fleet.preview())
 
     assert seen == {"management": {"management-release": "update"}}
     fleet.up()
-    fleet.configure("relay", None)
+    fleet.configure("relay", RELAY)
     fleet.up()
 
 
@@ -336,7 +337,7 @@ def test_a_removal_leaves_nothing_but_crds(fleet: Fleet, deployed: Report) -> No
 
 
 def test_no_address_in_time_is_told_with_service_cluster_and_remedy(fleet: Fleet) -> None:
-    fleet.configure("relay", {"readyWithin": "15s"})
+    fleet.configure("relay", RELAY | {"readyWithin": "15s"})
     with without_load_balancer(fleet.lab):
         failed = fleet.run("up", "--yes")
 
