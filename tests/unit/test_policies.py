@@ -200,6 +200,10 @@ def test_a_provider_that_follows_the_current_context_is_refused(pack: Pack) -> N
     assert refusals(pack, "own-provider", provider.with_inputs(context=UNKNOWN_STRING_VALUE)) == []
 
 
+def test_a_default_provider_is_told_of_by_what_uses_it_alone(pack: Pack) -> None:
+    assert refusals(pack, "own-provider", Resource("pulumi:providers:kubernetes", {}, name="default_4_32_0")) == []
+
+
 @pytest.mark.parametrize("name", ["relay-root-tls-secret", "relay-tls-signing-secret", "relay-server-tls-secret"])
 def test_a_relay_key_on_a_worker_is_refused_by_its_name_before_it_is_known(pack: Pack, name: str) -> None:
     content = {"tls.key": UNKNOWN_STRING_VALUE, "ca.crt": UNKNOWN_STRING_VALUE}
@@ -346,6 +350,12 @@ def test_a_release_of_no_exact_version_or_another_than_its_archives_is_refused(p
     planted = RELEASE.with_inputs(version=version)
 
     assert refused(pack, "exact-charts", planted, f"version: {version}", "1.2.9", "operations charts pull")
+
+
+def test_an_archive_named_after_no_exact_version_is_refused(pack: Pack) -> None:
+    planted = RELEASE.with_inputs(version="latest", chart="./charts/enterprise-agent-latest.tgz")
+
+    assert refused(pack, "exact-charts", planted, "version: latest")
 
 
 @pytest.mark.parametrize(
