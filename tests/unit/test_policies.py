@@ -477,6 +477,27 @@ def test_what_the_program_registers_is_refused_nothing(
         assert all_refusals(pack, deploy({**config, **change})) == []
 
 
+def test_the_whole_production_shape_is_refused_nothing(
+    pack: Pack, config: dict[str, Any], deploy: Callable[..., Run]
+) -> None:
+    oidc = {
+        "issuerUrl": "https://login.test",
+        "clientId": "x",
+        "appUrl": "https://x.test",
+        "session": {"store": "redis"},
+    }
+    shape = {
+        "dashboard": {"authentication": "oidc", "oidc": oidc},
+        "oidcClientSecret": "canary",
+        "virtualMesh": {"globalAccessPolicy": "ENABLED"},
+        "rbac": {"adminSubjects": [{"kind": "User", "name": "a@b.test"}]},
+        "images": {"registry": "registry.test", "pullSecret": "registry"},
+        "defaults": {"platform": "openshift", "istio": {"revision": "1-12"}, "namespaces": {"create": False}},
+    }
+
+    assert all_refusals(pack, deploy(config | shape, ("licenseKey", "oidcClientSecret"))) == []
+
+
 def test_the_vendor_pages_long_lived_certificates_are_asked_for_twice(
     pack: Pack, config: dict[str, Any], deploy: Callable[..., Run]
 ) -> None:
