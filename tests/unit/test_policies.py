@@ -200,6 +200,10 @@ def test_a_provider_that_follows_the_current_context_is_refused(pack: Pack) -> N
     assert refusals(pack, "own-provider", provider.with_inputs(context=UNKNOWN_STRING_VALUE)) == []
 
 
+def test_a_default_provider_is_told_of_by_what_uses_it_alone(pack: Pack) -> None:
+    assert refusals(pack, "own-provider", Resource("pulumi:providers:kubernetes", {}, name="default_4_32_0")) == []
+
+
 @pytest.mark.parametrize("name", ["relay-root-tls-secret", "relay-tls-signing-secret", "relay-server-tls-secret"])
 def test_a_relay_key_on_a_worker_is_refused_by_its_name_before_it_is_known(pack: Pack, name: str) -> None:
     content = {"tls.key": UNKNOWN_STRING_VALUE, "ca.crt": UNKNOWN_STRING_VALUE}
@@ -348,6 +352,12 @@ def test_a_release_of_no_exact_version_or_another_than_its_archives_is_refused(p
     assert refused(pack, "exact-charts", planted, f"version: {version}", "1.2.9", "operations charts pull")
 
 
+def test_an_archive_named_after_no_exact_version_is_refused(pack: Pack) -> None:
+    planted = RELEASE.with_inputs(version="latest", chart="./charts/enterprise-agent-latest.tgz")
+
+    assert refused(pack, "exact-charts", planted, "version: latest")
+
+
 @pytest.mark.parametrize(
     "chart",
     ["gloo-mesh-enterprise", "agent.tgz", "https://charts.test/agent-1.2.9.tgz", "oci://charts.test/agent", "./agent"],
@@ -465,6 +475,27 @@ def test_what_the_program_registers_is_refused_nothing(
 ) -> None:
     for change in ({}, {"protect": False}, {"namespace": "mesh-admin"}):
         assert all_refusals(pack, deploy({**config, **change})) == []
+
+
+def test_the_whole_production_shape_is_refused_nothing(
+    pack: Pack, config: dict[str, Any], deploy: Callable[..., Run]
+) -> None:
+    oidc = {
+        "issuerUrl": "https://login.test",
+        "clientId": "x",
+        "appUrl": "https://x.test",
+        "session": {"store": "redis"},
+    }
+    shape = {
+        "dashboard": {"authentication": "oidc", "oidc": oidc},
+        "oidcClientSecret": "canary",
+        "virtualMesh": {"globalAccessPolicy": "ENABLED"},
+        "rbac": {"adminSubjects": [{"kind": "User", "name": "a@b.test"}]},
+        "images": {"registry": "registry.test", "pullSecret": "registry"},
+        "defaults": {"platform": "openshift", "istio": {"revision": "1-12"}, "namespaces": {"create": False}},
+    }
+
+    assert all_refusals(pack, deploy(config | shape, ("licenseKey", "oidcClientSecret"))) == []
 
 
 def test_the_vendor_pages_long_lived_certificates_are_asked_for_twice(
