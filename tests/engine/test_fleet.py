@@ -319,14 +319,15 @@ def test_an_up_that_would_lock_its_own_identity_out_is_refused_before_anything_i
 def test_a_webhook_that_isnt_ready_is_awaited(fleet: Fleet, deployed: Report) -> None:
     admission = client.AdmissionregistrationV1Api(fleet.api(MANAGEMENT))
     # Nothing listens on port 1, so the API server's call is refused, as while a webhook's pod starts.
-    nowhere = {
+    nowhere: Any = {
         "name": "nowhere.example.com",
         "admissionReviewVersions": ["v1"],
         "sideEffects": "None",
         "clientConfig": {"url": "https://127.0.0.1:1/"},
         "rules": [{"apiGroups": [MESH[0]], "apiVersions": ["*"], "operations": ["*"], "resources": ["*"]}],
     }
-    admission.create_validating_webhook_configuration({"metadata": {"name": "nowhere"}, "webhooks": [nowhere]})
+    configuration: Any = {"metadata": {"name": "nowhere"}, "webhooks": [nowhere]}
+    admission.create_validating_webhook_configuration(configuration)
     fleet.configure("virtualMesh", {"globalAccessPolicy": "ENABLED", "federation": []})
     with ThreadPoolExecutor() as pool:
         try:
