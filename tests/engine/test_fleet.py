@@ -3,8 +3,11 @@
 import base64
 import json
 import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import yaml
@@ -12,11 +15,14 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from kubernetes import client
 
-from lab.cluster import components
+from lab.cluster import Event, components
 from lab.fleet import MANAGEMENT, Lab
+from lab.kubeconfig import DEPLOYER
 from tests.engine.fleet import Fleet, Report, changed
 
 pytestmark = pytest.mark.engine
+
+T = TypeVar("T")
 
 WORKERS = ("cluster-1", "cluster-2")
 CLUSTERS = (MANAGEMENT, *WORKERS)
@@ -30,10 +36,24 @@ RELAY_SECRETS = {
 }
 
 
+CLIENT_SECRET = "client-secret-canary-0815"
+OIDC = {
+    "issuerUrl": "https://login.example.com/",
+    "clientId": "gloo-mesh-dashboard",
+    "appUrl": "https://gloo-mesh.example.com",
+    "session": {"store": "redis"},
+}
+MESH = ("networking.mesh.gloo.solo.io", "v1")
+
+
 @pytest.fixture(scope="module")
 def fleet(lab: Lab) -> Fleet:
-    """The lab stack on three clusters, not deployed yet."""
-    return Fleet(lab, "engine", {})
+    """The lab stack on three clusters, with a login for its dashboard and one mesh; not deployed yet."""
+    dashboard = {"authentication": "oidc", "oidc": OIDC}
+    mesh = {"globalAccessPolicy": "ENABLED"}
+    fleet = Fleet(lab, "engine", {"gloo-mesh:dashboard": dashboard, "gloo-mesh:virtualMesh": mesh})
+    fleet.pulumi("config", "set", "--secret", "gloo-mesh:oidcClientSecret", given=CLIENT_SECRET)
+    return fleet
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +122,39 @@ def test_addons_run_with_istios_proxy(fleet: Fleet, deployed: Report, worker: st
         assert all(status.ready for status in pod.status.container_statuses)
 
 
+def test_the_dashboard_asks_for_a_login_with_its_secret_and_sessions_where_they_belong(
+    fleet: Fleet, deployed: Report
+) -> None:
+    dashboard = fleet.custom("settings.mesh.gloo.solo.io", "v1", "dashboards")["settings"]["spec"]["auth"]["oidc"]
+
+    assert base64.b64decode(fleet.secret(MANAGEMENT, "dashboard")["oidc-client-secret"]).decode() == CLIENT_SECRET
+    assert dashboard == {
+        **{key: value for key, value in OIDC.items() if key != "session"},
+        "clientSecret": {"name": "dashboard", "namespace": "gloo-mesh"},
+        "session": {"redis": {"host": "redis-dashboard.gloo-mesh.svc.cluster.local:6379"}},
+    }
+    assert "redis-dashboard" in deployments(fleet, MANAGEMENT, "gloo-mesh")
+
+
+def test_the_workers_meshes_are_one_and_its_addons_are_allowed_before_access_is_denied(
+    fleet: Fleet, deployed: Report
+) -> None:
+    (mesh,) = fleet.custom(*MESH, "virtualmeshes").values()
+    policy = fleet.custom(*MESH, "accesspolicies")["gloo-mesh-addons"]
+    made = {
+        event["objectRef"]["name"]: index
+        for index, event in enumerate(fleet.lab.audit(MANAGEMENT))
+        if event["verb"] == "create"
+        and event["objectRef"].get("name") in (*WORKERS, "virtual-mesh", "gloo-mesh-addons")
+    }
+
+    assert mesh["spec"]["mtlsConfig"] == {"autoRestartPods": False}
+    assert mesh["spec"]["globalAccessPolicy"] == "ENABLED"
+    assert [named["name"] for named in mesh["spec"]["meshes"]] == [f"istiod-istio-system-{name}" for name in WORKERS]
+    assert policy["spec"]["destinationSelector"][0]["kubeServiceMatcher"]["clusters"] == list(WORKERS)
+    assert list(made)[-2:] == ["gloo-mesh-addons", "virtual-mesh"]
+
+
 def test_the_server_certificate_is_the_relays_alone(fleet: Fleet, deployed: Report) -> None:
     server = certificate(fleet, "relay-server-tls-secret")
     signing = certificate(fleet, "relay-tls-signing-secret")
@@ -135,6 +188,7 @@ def test_the_state_holds_no_secret_in_clear(fleet: Fleet, deployed: Report) -> N
             ("relay-identity-token-secret", "token"),
             ("relay-forwarding-identity-token-secret", "token"),
             ("gloo-mesh-enterprise-license", "key"),
+            ("dashboard", "oidc-client-secret"),
         )
     ]
 
@@ -240,6 +294,57 @@ def test_a_renamed_context_changes_no_object(fleet: Fleet, deployed: Report) -> 
     fleet.up()
 
 
+def test_an_up_that_would_lock_its_own_identity_out_is_refused_before_anything_is_written(
+    fleet: Fleet, deployed: Report
+) -> None:
+    fleet.configure("rbac", {"adminSubjects": [{"kind": "User", "name": "somebody-else"}]})
+    before = written(fleet)
+
+    refused = fleet.run("up", "--yes", "--json")
+
+    assert refused.returncode == 1
+    (told,) = json.loads(refused.stdout)["errors"]
+    for part in (DEPLOYER, "User somebody-else", MANAGEMENT, "gloo-mesh:rbac.adminSubjects"):
+        assert part in told
+    assert "Traceback" not in refused.stderr
+    assert written(fleet) == before
+
+    fleet.configure("rbac", {"adminSubjects": [{"kind": "User", "name": DEPLOYER}]})
+    fleet.up()
+    webhooks: Any = client.AdmissionregistrationV1Api(fleet.api(MANAGEMENT)).list_validating_webhook_configuration()
+    assert "rbac-webhook" in [webhook.metadata.name for webhook in webhooks.items]
+    fleet.configure("rbac", None)
+    fleet.up()
+
+
+def test_a_webhook_that_isnt_ready_is_awaited(fleet: Fleet, deployed: Report) -> None:
+    admission = client.AdmissionregistrationV1Api(fleet.api(MANAGEMENT))
+    # Nothing listens on port 1, so the API server's call is refused, as while a webhook's pod starts.
+    nowhere: Any = {
+        "name": "nowhere.example.com",
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+        "clientConfig": {"url": "https://127.0.0.1:1/"},
+        "rules": [{"apiGroups": [MESH[0]], "apiVersions": ["*"], "operations": ["*"], "resources": ["*"]}],
+    }
+    configuration: Any = {"metadata": {"name": "nowhere"}, "webhooks": [nowhere]}
+    admission.create_validating_webhook_configuration(configuration)
+    fleet.configure("virtualMesh", {"globalAccessPolicy": "ENABLED", "federation": []})
+    with ThreadPoolExecutor() as pool:
+        try:
+            up = pool.submit(fleet.up)
+            refused = until(lambda: [event for event in fleet.lab.audit(MANAGEMENT) if unanswered(event)])
+        finally:
+            admission.delete_validating_webhook_configuration("nowhere")
+        report = up.result()
+
+    assert refused
+    assert changed(report) == {"management": {"virtual-mesh-mesh": "update"}}
+    assert fleet.custom(*MESH, "virtualmeshes")["virtual-mesh"]["spec"]["federation"] == {"selectors": []}
+    fleet.configure("virtualMesh", {"globalAccessPolicy": "ENABLED"})
+    fleet.up()
+
+
 def test_healthy_clusters_complete_though_one_is_down_and_a_later_up_repairs_it(fleet: Fleet, deployed: Report) -> None:
     fleet.lab.stop("cluster-1")
     fleet.pulumi("config", "set", "--secret", "gloo-mesh:licenseKey", given="another licence")
@@ -267,7 +372,7 @@ def test_a_middle_worker_comes_and_goes_alone(fleet: Fleet, deployed: Report) ->
     fleet.configure("workers", {"cluster-1": {}, "cluster-3": {}})
     removed = changed(fleet.up())
 
-    record = {"fleet-record": "update"}
+    record = {"fleet-record": "update", "virtual-mesh-mesh": "update", "virtual-mesh-addons-access": "update"}
     assert added == {
         "cluster-3": dict.fromkeys(names("cluster-3"), "create"),
         "management": record | {"cluster-3-registration": "create"},
@@ -364,6 +469,27 @@ class without_load_balancer:  # noqa: N801 - read as a clause
     def __exit__(self, *_: object) -> None:
         for process in self._processes:
             process.send_signal(signal.SIGCONT)
+
+
+def written(fleet: Fleet) -> dict[str, list[Event]]:
+    """What was written for good; an API server keeps no review of who asks."""
+    return {
+        cluster: [event for event in events if event["objectRef"]["resource"] != "selfsubjectreviews"]
+        for cluster, events in fleet.writes().items()
+    }
+
+
+def unanswered(event: Event) -> bool:
+    """Whether the API server couldn't ask a webhook about this write."""
+    return event["objectRef"]["resource"] == "virtualmeshes" and event["responseStatus"]["code"] == 500
+
+
+def until(look: Callable[[], T], seconds: float = 120) -> T:
+    """What `look` finds, as soon as it finds something."""
+    deadline = time.monotonic() + seconds
+    while not (found := look()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return found
 
 
 def deployments(fleet: Fleet, cluster: str, namespace: str) -> set[str]:

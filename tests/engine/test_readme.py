@@ -41,6 +41,7 @@ def project(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
     stack["config"]["gloo-mesh:kubeconfig"] = str(lab.kubeconfig)
     (copy / "Pulumi.prod.yaml").write_text(yaml.safe_dump(stack))
     (copy / "licence.txt").write_text("a licence\n")
+    (copy / "oidc-client-secret.txt").write_text("a client secret\n")
     return copy
 
 

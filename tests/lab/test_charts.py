@@ -10,8 +10,11 @@ import yaml
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
+from components.settings import Settings
+from components.virtual_mesh import addons_access, virtual_mesh
 from lab.fleet import Lab
 from lab.packages import CHARTS
+from lab.plugins import REPOSITORY
 
 pytestmark = pytest.mark.lab
 
@@ -516,7 +519,7 @@ def served(lab: Lab) -> Lab:
     return lab
 
 
-def try_to_create(lab: Lab, api_version: str, kind: str, spec: dict[str, Any]) -> None:
+def try_to_create(lab: Lab, api_version: str, kind: str, spec: dict[str, Any], context: str = "cluster-2") -> None:
     group, version = api_version.split("/")
     [plural] = [
         crd["spec"]["names"]["plural"]
@@ -524,7 +527,7 @@ def try_to_create(lab: Lab, api_version: str, kind: str, spec: dict[str, Any]) -
         if crd["spec"]["names"]["kind"] == kind
     ]
     client.CustomObjectsApi(
-        config.new_client_from_config(str(lab.kubeconfig), "cluster-2")
+        config.new_client_from_config(str(lab.kubeconfig), context)
     ).create_namespaced_custom_object(
         group,
         version,
@@ -551,3 +554,46 @@ def test_what_the_product_writes_and_reads_is_accepted(
     served: Lab, api_version: str, kind: str, spec: dict[str, Any]
 ) -> None:
     try_to_create(served, api_version, kind, spec)
+
+
+REAL_CRDS = REPOSITORY.parent / "shared/crds/gloo-mesh/networking.mesh.gloo.solo.io_v1_crds.yaml"
+MESHES = [
+    {},
+    {"globalAccessPolicy": "ENABLED", "federation": []},
+    {"federation": [{"destinationSelectors": [{"kubeServiceMatcher": {"namespaces": ["shop"]}}]}]},
+    {"istioCa": "glooMesh"},
+    {
+        "istioCa": "glooMesh",
+        "sharedTrust": {
+            "rootCertificateAuthority": {"secret": {"name": "root", "namespace": "gloo-mesh"}},
+            "intermediateCertOptions": {"ttlDays": 30},
+        },
+    },
+]
+
+
+@pytest.mark.skipif(not REAL_CRDS.is_file(), reason="the vendor's own CRDs aren't beside the repository")
+def test_the_vendors_own_crds_accept_what_this_program_makes(lab: Lab) -> None:
+    kubectl = [lab.tool("kubectl"), "--kubeconfig", lab.kubeconfig, "--context", "cluster-1"]
+    subprocess.run([*kubectl, "apply", "--server-side", "--filename", REAL_CRDS], check=True, capture_output=True)
+    wait = [*kubectl, "wait", "--for=condition=Established", "--filename", REAL_CRDS]
+    subprocess.run(wait, check=True, capture_output=True)
+    api_version = "networking.mesh.gloo.solo.io/v1"
+
+    with pytest.raises(ApiException, match="autoRestart"):
+        try_to_create(lab, api_version, "VirtualMesh", {"mtlsConfig": {"autoRestart": False}}, "cluster-1")
+    for mesh in MESHES:
+        configured = Settings.model_validate(
+            {
+                "version": VERSION,
+                "management": {"context": "mgmt-cluster"},
+                "workers": {"cluster-1": {}, "cluster-2": {"istio": {"revision": "1-12"}}},
+                "dashboard": {"authentication": "none"},
+                "virtualMesh": mesh,
+            }
+        )
+        assert configured.virtual_mesh
+        workers = configured.worker_clusters
+        spec = virtual_mesh(configured.virtual_mesh, configured.namespace, workers)
+        try_to_create(lab, api_version, "VirtualMesh", spec, "cluster-1")
+        try_to_create(lab, api_version, "AccessPolicy", addons_access(workers), "cluster-1")
