@@ -91,7 +91,7 @@ class Deployment:
             _interruptible(self._console),
         ):
             # The kubernetes plugin leaves a copy of each kubeconfig, credentials and all, in TMPDIR.
-            self._engine.workspace.env_vars["TMPDIR"] = scratch
+            self._engine.workspace.env_vars = {"TMPDIR": scratch}
             try:
                 operation(on_event=progress.event, **self._options, **options)
             except automation.ConcurrentUpdateError:
