@@ -27,6 +27,7 @@ class ManagementPlaneArgs:
     charts: Charts
     license_key: pulumi.Input[str]
     pki: RelayPki
+    before_upgrade: pulumi.ResourceHook
     ready_within: int
     """Seconds for the release to be ready, its load balancer included."""
     no_address: pulumi.ErrorHook
@@ -58,7 +59,9 @@ class ManagementPlane(pulumi.ComponentResource):
                 product.RELAY_FORWARDING_TOKEN_SECRET: {"token": pki.forwarding_token},
             }.items()
         ]
-        self.crds = crds_release(f"{name}-crds", args.charts, product.MANAGEMENT_CHART, namespace, child)
+        self.crds = crds_release(
+            f"{name}-crds", args.charts, product.MANAGEMENT_CHART, namespace, args.before_upgrade, child
+        )
         certificates = pulumi.Output.all(
             pki.root_certificate.cert_pem, pki.server.certificate.cert_pem, pki.signing.certificate.cert_pem
         ).apply(lambda pems: fingerprint(*pems))
@@ -68,6 +71,7 @@ class ManagementPlane(pulumi.ComponentResource):
             args.charts,
             product.MANAGEMENT_CHART,
             namespace,
+            args.before_upgrade,
             values=_values(args.namespace, args.license_key, certificates),
             timeout=args.ready_within,
             opts=pulumi.ResourceOptions(

@@ -26,6 +26,7 @@ class WorkerClusterArgs:
     charts: Charts
     pki: RelayPki
     authority: str
+    before_upgrade: pulumi.ResourceHook
     relay_address: pulumi.Input[str]
     management: ManagementPlane
     management_provider: k8s.Provider
@@ -53,7 +54,7 @@ class WorkerCluster(pulumi.ComponentResource):
             {"token": args.pki.identity_token},
             child,
         )
-        crds = crds_release(f"{name}-crds", args.charts, product.AGENT_CHART, namespace, child)
+        crds = crds_release(f"{name}-crds", args.charts, product.AGENT_CHART, namespace, args.before_upgrade, child)
         self.values = {
             "relay": {
                 "cluster": args.cluster.name,
@@ -69,6 +70,7 @@ class WorkerCluster(pulumi.ComponentResource):
             args.charts,
             product.AGENT_CHART,
             namespace,
+            args.before_upgrade,
             values=self.values,
             # The chart looks its secrets up by name, which Pulumi cannot see.
             opts=pulumi.ResourceOptions(parent=self, depends_on=[root, token, crds]),

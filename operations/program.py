@@ -35,6 +35,7 @@ class Registered:
     dependencies: frozenset[str]
     """`type::name` of everything it waits for."""
     protect: bool
+    before_update: tuple[str, ...]
     on_error: tuple[str, ...]
     timeouts: tuple[str, str]
     """Of create and update, as durations."""
@@ -77,6 +78,7 @@ class Recorder(mocks.MockMonitor):
     def __init__(self) -> None:
         super().__init__(_Outputs())
         self.registered: list[Registered] = []
+        self.hooks: dict[str, pulumi.ResourceHook] = {}
 
     def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the protocol's name
         response = super().RegisterResource(request)
@@ -89,6 +91,7 @@ class Recorder(mocks.MockMonitor):
                     provider=_name(request.provider.rpartition("::")[0]),
                     dependencies=frozenset(map(_key, request.dependencies)),
                     protect=request.protect,
+                    before_update=tuple(request.hooks.before_update),
                     on_error=tuple(request.hooks.on_error),
                     timeouts=(request.customTimeouts.create, request.customTimeouts.update),
                     inputs=rpc.deserialize_properties(request.object),
@@ -99,6 +102,12 @@ class Recorder(mocks.MockMonitor):
 
 class _Hooks:
     """Takes hooks in, as the callback server of a real run does; a recorder never calls them."""
+
+    def __init__(self, known: dict[str, pulumi.ResourceHook]) -> None:
+        self._known = known
+
+    def register_resource_hook(self, hook: pulumi.ResourceHook) -> None:
+        self._known[hook.name] = hook
 
     def register_error_hook(self, hook: pulumi.ErrorHook) -> None:
         pass
@@ -117,7 +126,7 @@ def recording(stack: str, config: Mapping[str, str], secret: list[str]) -> Itera
     before = settings.SETTINGS
     recorder = Recorder()
     mocks.set_mocks(recorder.mocks, project="gloo-mesh", stack=stack, preview=False, monitor=recorder)
-    setattr(settings.SETTINGS, "callbacks", _Hooks())  # noqa: B010 - typed as the SDK's own server
+    setattr(settings.SETTINGS, "callbacks", _Hooks(recorder.hooks))  # noqa: B010 - typed as the SDK's own server
     pulumi.runtime.set_all_config(dict(config), secret)
     try:
         yield recorder

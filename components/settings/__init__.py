@@ -35,6 +35,7 @@ from components.settings.management import DashboardSettings, RbacSettings
 from components.settings.pki import PkiSettings
 from components.settings.relay import RelaySettings
 from components.settings.virtual_mesh import VirtualMeshSettings
+from components.versions import skew
 
 __all__ = ["MANAGEMENT", "PROJECT", "ClusterSettings", "ConfigurationError", "Settings", "WorkerClusterSettings"]
 
@@ -125,6 +126,9 @@ class Settings(Section):
         if not wrong & {"version", "charts"}:
             faults += Charts.faults(Path(str(raw.get("charts", "charts"))), str(raw["version"]))
         if settings:
+            lagging = {worker.version for worker in settings.worker_clusters} - {settings.version}
+            for version in sorted(lagging):
+                faults += Charts.faults(Path(settings.charts_folder), version, [product.AGENT_CHART])
             faults += settings._contradictions(raw)
         if faults or settings is None:
             raise ConfigurationError(faults)
@@ -138,6 +142,11 @@ class Settings(Section):
                 f"{PROJECT}:dashboard.authentication is {self.dashboard.authentication}, but {PROJECT}:dashboard.oidc "
                 f"is {'missing' if oidc else 'given'}; write both, or {{authentication: none}} alone."
             )
+        for worker in self.worker_clusters:
+            if reason := skew(worker.version, self.version):
+                # Where the default is to blame, every worker that takes it is named.
+                given = f"{PROJECT}:{'workers.' + worker.name if self.workers[worker.name].version else 'defaults'}"
+                yield f"{given}.version gives {worker.name} the version {worker.version}; {reason}."
 
     def secret(self, key: str) -> pulumi.Output[str]:
         """A top-level secret key's content; to be had within a deployment only."""
