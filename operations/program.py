@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pulumi
+from google.protobuf.json_format import MessageToDict
 from pulumi.runtime import mocks, rpc, settings
 
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
@@ -41,6 +42,8 @@ class Registered:
     """Of create and update, as durations."""
     inputs: dict[str, Any]
     """With secrets in the SDK's envelope, see `is_secret`."""
+    wire: dict[str, Any]
+    """The inputs as they travelled: there the envelope is around what is secret and nothing else."""
 
     @property
     def key(self) -> str:
@@ -72,11 +75,22 @@ class _Outputs(mocks.Mocks):
         return {}, None
 
 
+class _OpaqueOutputs(_Outputs):
+    """The same, marked as secret: what comes of them can then be told from what was configured."""
+
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        resource_id, outputs = super().new_resource(args)
+        given = args.inputs
+        return resource_id, {
+            key: value if given.get(key) == value else rpc.wrap_rpc_secret(value) for key, value in outputs.items()
+        }
+
+
 class Recorder(mocks.MockMonitor):
     """A monitor that deploys nothing and keeps what mocks are never shown."""
 
-    def __init__(self) -> None:
-        super().__init__(_Outputs())
+    def __init__(self, outputs: mocks.Mocks) -> None:
+        super().__init__(outputs)
         self.registered: list[Registered] = []
         self.hooks: dict[str, pulumi.ResourceHook] = {}
 
@@ -95,6 +109,7 @@ class Recorder(mocks.MockMonitor):
                     on_error=tuple(request.hooks.on_error),
                     timeouts=(request.customTimeouts.create, request.customTimeouts.update),
                     inputs=rpc.deserialize_properties(request.object),
+                    wire=MessageToDict(request.object),
                 )
             )
         return response
@@ -119,12 +134,15 @@ def is_secret(value: object) -> bool:
 
 
 @contextmanager
-def recording(stack: str, config: Mapping[str, str], secret: list[str]) -> Iterator[Recorder]:
-    """A new event loop and a recorder, so that nothing leaks from one run into the next."""
+def recording(stack: str, config: Mapping[str, str], secret: list[str], *, opaque: bool = False) -> Iterator[Recorder]:
+    """A new event loop and a recorder, so that nothing leaks from one run into the next.
+
+    With `opaque`, whatever only a deployment can know is marked as secret.
+    """
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     before = settings.SETTINGS
-    recorder = Recorder()
+    recorder = Recorder(_OpaqueOutputs() if opaque else _Outputs())
     mocks.set_mocks(recorder.mocks, project="gloo-mesh", stack=stack, preview=False, monitor=recorder)
     setattr(settings.SETTINGS, "callbacks", _Hooks(recorder.hooks))  # noqa: B010 - typed as the SDK's own server
     pulumi.runtime.set_all_config(dict(config), secret)

@@ -37,7 +37,16 @@ from components.settings.relay import RelaySettings
 from components.settings.virtual_mesh import VirtualMeshSettings
 from components.versions import skew
 
-__all__ = ["MANAGEMENT", "PROJECT", "ClusterSettings", "ConfigurationError", "Settings", "WorkerClusterSettings"]
+__all__ = [
+    "MANAGEMENT",
+    "PROJECT",
+    "ClusterSettings",
+    "ConfigurationError",
+    "Settings",
+    "WorkerClusterSettings",
+    "configured",
+    "secret_keys",
+]
 
 
 def _own_namespace(name: str) -> str:
@@ -94,18 +103,8 @@ class Settings(Section):
     @classmethod
     def read(cls, stack_file: Path) -> "Settings":
         """The settings in a stack's file, outside a deployment: secrets stay opaque."""
-        try:
-            document: object = yaml.load(stack_file.read_text(), yaml.CSafeLoader)
-        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigurationError([f"{stack_file} can't be read: {' '.join(str(error).split())}."]) from None
-        raw = _mapping(_mapping(document).get("config"))
-        prefix = f"{PROJECT}:"
-        config = {
-            str(key).removeprefix(prefix): _from_engine(value)
-            for key, value in raw.items()
-            if str(key).startswith(prefix)
-        }
-        return cls.parse(config, {key for key, value in config.items() if "secure" in _mapping(value)})
+        config = configured(stack_file)
+        return cls.parse(config, secret_keys(config))
 
     @classmethod
     def parse(cls, raw: Mapping[str, object], secret: Collection[str]) -> "Settings":
@@ -203,6 +202,24 @@ class Settings(Section):
     def authority(self) -> str:
         """The relay's server name; it follows the namespace, as the certificates' names do."""
         return product.relay_authority(self.namespace)
+
+
+def configured(stack_file: Path) -> dict[str, object]:
+    """What a stack's file says under this program's keys; a secret is the mapping that holds its encrypted form."""
+    try:
+        document: object = yaml.load(stack_file.read_text(), yaml.CSafeLoader)
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError([f"{stack_file} can't be read: {' '.join(str(error).split())}."]) from None
+    raw = _mapping(_mapping(document).get("config"))
+    prefix = f"{PROJECT}:"
+    return {
+        str(key).removeprefix(prefix): _from_engine(value) for key, value in raw.items() if str(key).startswith(prefix)
+    }
+
+
+def secret_keys(config: Mapping[str, object]) -> set[str]:
+    """The keys that a stack's file holds encrypted."""
+    return {key for key, value in config.items() if "secure" in _mapping(value)}
 
 
 def _from_engine(value: object) -> object:
