@@ -73,13 +73,15 @@ def wanted(stack: str, config: Mapping[str, object]) -> list[Wanted]:
 
 
 def deployed(api: Api, release: Wanted) -> Deployed | None:
-    """Helm's newest record of a release; None where there is none."""
+    """Helm's record of a release, the newest where none is in force; None where there is none."""
     path = f"/api/v1/namespaces/{release.namespace}/secrets"
     found = api.get(path, labelSelector=f"owner=helm,name={release.name}")["items"]
     if not found:
         return None
-    newest = max(found, key=lambda item: int(item["metadata"]["labels"]["version"]))
-    record = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(newest["data"]["release"]))))
+    revisions = {int(item["metadata"]["labels"]["version"]): item for item in found}
+    in_force = [revision for revision, item in revisions.items() if item["metadata"]["labels"]["status"] == "deployed"]
+    packed = revisions[max(in_force or revisions)]["data"]["release"]
+    record = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(packed))))
     return Deployed(
         version=record["chart"]["metadata"]["version"],
         values=record.get("config") or {},
@@ -96,7 +98,7 @@ def rendered(cluster: ClusterSettings, release: Wanted, live: Deployed, api: Api
     if helm is None:
         raise UsageError("Helm's command, `helm`, is not on PATH; diff renders charts with it. Install 3.13 or later.")
     command = [helm, "upgrade", release.name, release.chart, "--namespace", release.namespace]
-    command += ["--kubeconfig", os.path.expanduser(cluster.kubeconfig.value), "--kube-context", cluster.context]
+    command += ["--kubeconfig", _kubeconfig(cluster), "--kube-context", cluster.context]
     command += ["--values", "-", "--reset-values", "--skip-crds", "--disable-openapi-validation"]
     command += ["--dry-run=server", "--output", "json"]
     command += ["--post-renderer", release.post_renderer] if release.post_renderer else []
@@ -120,6 +122,13 @@ def rendered(cluster: ClusterSettings, release: Wanted, live: Deployed, api: Api
             reason = reason.replace(value, "(secret)")
         raise Unanswered(f"helm can't render {release.name} {release.version}: {reason}")
     return _by_key(json.loads(done.stdout)["manifest"], release.namespace)
+
+
+def _kubeconfig(cluster: ClusterSettings) -> str:
+    source = cluster.kubeconfig
+    if source.kind == "secret":
+        raise Unanswered(f"its kubeconfig is {source}, and helm needs a file")
+    return os.path.expanduser(os.environ[source.value] if source.kind == "env" else source.value)
 
 
 def _plain(value: Any) -> str:

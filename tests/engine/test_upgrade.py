@@ -68,10 +68,9 @@ def test_a_diff_flags_what_an_upgrade_would_take_away_and_writes_nothing(fleet: 
     writes, versions = fleet.writes(), fleet.versions()
 
     done = fleet.run("diff", "--to", "1.2.1", "--json")
-    shown = fleet.run("diff", "--to", "1.2.1")
 
     assert (fleet.writes(), fleet.versions()) == (writes, versions)
-    assert (done.returncode, shown.returncode) == (1, 1), done.stderr + shown.stderr
+    assert done.returncode == 1, done.stderr
     clusters = json.loads(done.stdout)["clusters"]
     assert {cluster["error"] for cluster in clusters.values()} == {None}
     seen = {name: {c["object"]: c for c in cluster["changes"]} for name, cluster in clusters.items()}
@@ -89,9 +88,8 @@ def test_a_diff_flags_what_an_upgrade_would_take_away_and_writes_nothing(fleet: 
     agent = seen["cluster-2"]["Deployment enterprise-agent"]
     assert agent["details"] == ["spec.template.spec.containers[enterprise-agent].image"]
     assert "Secret gloo-mesh-enterprise-license" not in seen["management"]
-    assert "! - version v1alpha1" in shown.stdout
     licence = base64.b64decode(fleet.secret(MANAGEMENT, "gloo-mesh-enterprise-license")["key"]).decode()
-    assert licence not in done.stdout + done.stderr + shown.stdout + shown.stderr
+    assert licence not in done.stdout + done.stderr
     crds.patch_custom_resource_definition_status(OBSERVED, {"status": {"storedVersions": ["v1beta1"]}})
 
 
@@ -175,37 +173,16 @@ def test_a_diff_of_what_is_deployed_finds_nothing(fleet: Fleet, half: Report) ->
     assert all(looked["unchanged"] > 10 for looked in report["clusters"].values())
 
 
-@pytest.mark.parametrize("verb", [("preview",), ("up", "--yes")])
-def test_a_downgrade_is_refused_with_the_reason_and_writes_nothing(
-    fleet: Fleet, half: Report, verb: tuple[str, ...]
-) -> None:
+def test_a_downgrade_is_refused_with_the_reason_before_anything_is_written(fleet: Fleet, half: Report) -> None:
     writes = fleet.writes()
     fleet.configure("version", "1.2.0")
 
-    refused = fleet.run(*verb)
+    refused = fleet.run("up", "--yes")
 
-    fleet.configure("version", "1.2.1")
     assert refused.returncode == 1
     assert "is at 1.2.1; 1.2.0 would be a downgrade" in refused.stderr
     assert "Traceback" not in refused.stdout + refused.stderr
     assert fleet.writes() == writes
-
-
-def test_a_diff_to_an_earlier_version_says_that_up_would_refuse(fleet: Fleet, half: Report) -> None:
-    done = fleet.run("diff", "--to", "1.2.0")
-
-    assert done.returncode == 1
-    assert "a downgrade from 1.2.1, which `up` refuses" in done.stdout
-
-
-def test_a_worker_that_lags_on_purpose_stays_as_it_is(fleet: Fleet, half: Report) -> None:
-    fleet.configure("version", "1.2.9")
-    fleet.configure("workers", {"cluster-1": {"version": "1.2.1"}, "cluster-2": {}})
-
-    seen = changed(fleet.preview())
-
-    assert set(seen) == {"management", "cluster-2"}
-    assert set(seen["cluster-2"]) == {"cluster-2-crds", "cluster-2-agent", "cluster-2-addons-release"}
 
 
 def rbac(fleet: Fleet, cluster: str) -> Any:

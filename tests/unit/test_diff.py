@@ -1,6 +1,8 @@
 """What a version change is compared by: CRD schemas, Helm's merge, the program's values."""
 
+import base64
 import copy
+import gzip
 import json
 import os
 from pathlib import Path
@@ -11,9 +13,11 @@ import yaml
 
 from components.settings import Settings
 from operations import crds, program
+from operations import diff as differences
+from operations.__main__ import _print_diff
 from operations.api import Unanswered
-from operations.diff import differing, merged
-from operations.releases import Deployed, Wanted, rendered, wanted
+from operations.diff import Change, ClusterDiff, differing, merged
+from operations.releases import Deployed, Wanted, deployed, rendered, wanted
 from operations.stack import UsageError
 from tests.unit.conftest import LICENSE
 from tests.unit.test_command_line import operations
@@ -237,6 +241,74 @@ def test_helms_complaint_repeats_no_value_that_may_be_secret(
         rendered(cluster, release, Deployed("1.2.9", {"licenseKey": LICENSE}, {}), Clock())  # pyright: ignore[reportArgumentType]
 
     assert str(failed.value) == "helm can't render gloo-mesh-enterprise 1.2.9: licence (secret) is bad"
+
+
+def record(version: str, revision: int, status: str, manifest: str = "") -> dict[str, Any]:
+    """A release's Secret, as Helm 3 keeps it."""
+    content = {"chart": {"metadata": {"version": version}}, "config": {}, "manifest": manifest}
+    packed = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(content).encode()))).decode()
+    return {"metadata": {"labels": {"version": str(revision), "status": status}}, "data": {"release": packed}}
+
+
+class Server(Clock):
+    """An API server with some of Helm's records, and nothing else."""
+
+    def __init__(self, *records: dict[str, Any]) -> None:
+        self.records = records
+
+    def get(self, path: str, **_: str) -> Any:
+        return {"items": list(self.records)} if path.endswith("/secrets") else None
+
+
+def test_an_upgrade_that_failed_is_compared_with_what_is_in_force(config: dict[str, Any]) -> None:
+    release = releases(config)["cluster-1", "enterprise-agent"]
+    server: Any = Server(record("1.2.8", 9, "deployed"), record("1.2.9", 10, "failed"))
+
+    live = deployed(server, release)
+
+    assert live is not None
+    assert live.version == "1.2.8"
+
+
+def looked(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, *records: dict[str, Any]) -> ClusterDiff:
+    """What a diff of cluster-1's agent finds on a server with these records."""
+    server: Any = Server(*records)
+    monkeypatch.setattr(differences, "Api", lambda *_: server)
+    cluster = Settings.parse(config, ("licenseKey",)).worker_clusters[0]
+    return differences._on(cluster, [releases(config)["cluster-1", "enterprise-agent"]], 0)
+
+
+def test_a_downgrade_is_flagged_and_not_rendered(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = looked(config, monkeypatch, record("1.2.10", 1, "deployed"))
+
+    (change,) = found.changes
+    assert (change.what, change.flagged) == ("refused", ["a downgrade from 1.2.10, which `up` refuses"])
+
+
+def test_a_release_that_isnt_deployed_yet_says_so(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = looked(config, monkeypatch)
+
+    (change,) = found.changes
+    assert (change.what, change.flagged) == ("added", [])
+    assert found.releases == {"enterprise-agent": (None, "1.2.9")}
+
+
+def test_people_see_flags_first_and_clusters_that_change_alike_together(capsys: pytest.CaptureFixture[str]) -> None:
+    change = Change("agent", "Deployment x", "changed", ["spec.replicas"], ["- version v1"])
+    quiet = Change("agent", f"{crds.KIND} y", "changed", ["metadata.annotations.crd.solo.io/version"], [])
+    found = {
+        worker: ClusterDiff(releases={"agent": ("1.2.0", "1.2.1")}, changes=[change, quiet], unchanged=7)
+        for worker in ("cluster-1", "cluster-2")
+    }
+
+    _print_diff(found)
+
+    shown = capsys.readouterr().out
+    assert "agent 1.2.0 -> 1.2.1 on cluster-1, cluster-2" in shown
+    assert shown.count("Deployment x") == 1
+    assert shown.index("! - version v1") < shown.index("spec.replicas")
+    assert "1 CRDs" in shown
+    assert "cluster-2: 2 to change, 1 flagged, 7 as they are" in shown
 
 
 def test_a_version_that_isnt_vendored_is_a_sentence_and_exit_2(stack_file: Path) -> None:
