@@ -10,6 +10,7 @@ from components.management_plane import ManagementPlane, ManagementPlaneArgs
 from components.relay_exposure import RelayExposure, RelayExposureArgs, no_address
 from components.relay_pki import RelayPki, RelayPkiArgs
 from components.settings import Settings
+from components.upgrade import before_upgrade
 from components.virtual_mesh import VirtualMesh, VirtualMeshArgs, webhook_not_ready
 from components.worker_cluster import WorkerCluster, WorkerClusterArgs
 
@@ -35,6 +36,7 @@ management = ManagementPlane(
     ManagementPlaneArgs(
         settings=settings,
         pki=pki,
+        before_upgrade=before_upgrade(settings.management_cluster),
         no_address=told,
     ),
     pulumi.ResourceOptions(provider=on_management),
@@ -54,27 +56,36 @@ relay = RelayExposure(
 )
 
 registrations: list[pulumi.Resource] = []
+versions = {settings.management_cluster.name: settings.version}
 namespaces = {settings.management_cluster.name: management.namespace}
 values = {f"{settings.management_cluster.name}/{product.MANAGEMENT_RELEASE}": management.masked_values}
 for cluster in settings.worker_clusters:
     on_worker = pulumi.ResourceOptions(provider=connect(cluster))
+    own_charts = charts.at(cluster.version)
+    on_upgrade = before_upgrade(cluster)
     worker = WorkerCluster(
         cluster.name,
         WorkerClusterArgs(
             cluster=cluster,
             namespace=settings.namespace,
-            charts=charts,
+            charts=own_charts,
             pki=pki,
             authority=settings.authority,
             relay_address=relay.address_for(cluster.relay_address),
+            before_upgrade=on_upgrade,
             management=management,
             management_provider=on_management,
             webhook_not_ready=not_ready,
         ),
         on_worker,
     )
-    addons = Addons(f"{cluster.name}-addons", AddonsArgs(charts=charts, license_key=license_key), on_worker)
     registrations.append(worker.registration)
+    addons = Addons(
+        f"{cluster.name}-addons",
+        AddonsArgs(charts=own_charts, license_key=license_key, before_upgrade=on_upgrade),
+        on_worker,
+    )
+    versions[cluster.name] = cluster.version
     namespaces[cluster.name] = worker.namespace
     values[f"{cluster.name}/{product.AGENT_RELEASE}"] = worker.values
     values[f"{cluster.name}/{product.ADDONS_RELEASE}"] = addons.masked_values
@@ -100,6 +111,7 @@ fleet = Fleet(
         charts=charts,
         pki=pki,
         namespaces=namespaces,
+        versions=versions,
         values=values,
     ),
     pulumi.ResourceOptions(provider=on_management),

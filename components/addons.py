@@ -20,6 +20,7 @@ class AddonsArgs:
 
     charts: Charts
     license_key: pulumi.Input[str]
+    before_upgrade: pulumi.ResourceHook
 
 
 class Addons(pulumi.ComponentResource):
@@ -43,6 +44,7 @@ class Addons(pulumi.ComponentResource):
             args.charts,
             product.AGENT_CHART,
             namespace.metadata.name,
+            args.before_upgrade,
             values=_values(args.license_key),
             opts=pulumi.ResourceOptions(parent=self),
         )

@@ -4,7 +4,7 @@ Owns reading and checking the folder; `operations charts` fills it. Nothing is e
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Charts:
-    """The four archives of one version: two charts and the CRDs of each."""
+    """The archives of one version: two charts, or the agents' alone where they lag, and the CRDs of each."""
 
     folder: Path
     version: str
@@ -44,9 +44,14 @@ class Charts:
         """The charts of `version`; their faults must have been looked at before."""
         return cls(folder, version, {chart.name: chart for chart in read_lock(folder) if chart.version == version})
 
+    def at(self, version: str) -> "Charts":
+        """The charts of another version in the same folder."""
+        return self if version == self.version else Charts.load(self.folder, version)
+
     @staticmethod
-    def faults(folder: Path, version: str) -> Iterator[str]:
+    def faults(folder: Path, version: str, charts: Iterable[str] = product.CHARTS) -> Iterator[str]:
         """A sentence for all archives of `version` that the lock lacks, and for each that isn't as locked."""
+        names = required(charts)
         remedy = f"bring it with: python -m operations charts pull {version}"
         try:
             locked = {(chart.name, chart.version): chart for chart in read_lock(folder)}
@@ -56,11 +61,11 @@ class Charts:
         if not locked:
             yield f"There are no vendored charts in {folder}; {remedy}."
             return
-        lacking = [name for name in required() if (name, version) not in locked]
+        lacking = [name for name in names if (name, version) not in locked]
         if lacking:
             versions = ", ".join(sorted({locked_version for _, locked_version in locked})) or "none"
             yield f"{folder / LOCK} has no {', '.join(lacking)} of version {version} (it has {versions}); {remedy}."
-        for chart in (locked[name, version] for name in required() if name not in lacking):
+        for chart in (locked[name, version] for name in names if name not in lacking):
             path = folder / chart.file
             try:
                 if digest(path) != chart.sha256:
@@ -81,9 +86,9 @@ class Charts:
         return {name: chart.sha256 for name, chart in sorted(self.by_name.items())}
 
 
-def required() -> list[str]:
-    """The names of the archives that a deployment installs."""
-    return [name for chart in product.CHARTS for name in (chart, product.crds_chart(chart))]
+def required(charts: Iterable[str] = product.CHARTS) -> list[str]:
+    """The names of the archives that these of the vendor's charts are installed by."""
+    return [name for chart in charts for name in (chart, product.crds_chart(chart))]
 
 
 def digest(archive: Path) -> str:

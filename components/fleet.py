@@ -27,6 +27,8 @@ class FleetArgs:
     pki: RelayPki
     namespaces: Mapping[str, k8s.core.v1.Namespace]
     """By cluster name, the namespace whose UID tells that cluster from any other."""
+    versions: Mapping[str, str]
+    """By cluster name, the version of its releases; agents may lag behind management."""
     values: Mapping[str, pulumi.Input[Any]]
     """By `cluster/release`, that release's values with secrets masked."""
 
@@ -64,7 +66,10 @@ class Fleet(pulumi.ComponentResource):
                 "project": pulumi.get_project(),
                 "stack": pulumi.get_stack(),
                 "version": args.charts.version,
-                "charts": json.dumps(args.charts.digests),
+                "versions": json.dumps(args.versions),
+                "charts": json.dumps(
+                    {version: args.charts.at(version).digests for version in sorted(set(args.versions.values()))}
+                ),
                 "clusters": pulumi.Output.json_dumps(self.identities, sort_keys=True),
                 "certificates": pulumi.Output.json_dumps(self.certificates, sort_keys=True),
                 "values": pulumi.Output.json_dumps(

@@ -28,6 +28,7 @@ class ManagementPlaneArgs:
 
     settings: Settings
     pki: RelayPki
+    before_upgrade: pulumi.ResourceHook
     no_address: pulumi.ErrorHook
     """Told when the release isn't ready by then."""
 
@@ -60,7 +61,9 @@ class ManagementPlane(pulumi.ComponentResource):
         ]
         images = settings.management_cluster.images
         secrets += pull_secret(f"{name}-pull-secret", images, namespace, settings.secret, child)
-        self.crds = crds_release(f"{name}-crds", charts, product.MANAGEMENT_CHART, namespace, child)
+        self.crds = crds_release(
+            f"{name}-crds", charts, product.MANAGEMENT_CHART, namespace, args.before_upgrade, child
+        )
         certificates = pulumi.Output.all(
             pki.root_certificate.cert_pem, pki.server.certificate.cert_pem, pki.signing.certificate.cert_pem
         ).apply(lambda pems: fingerprint(*pems))
@@ -70,6 +73,7 @@ class ManagementPlane(pulumi.ComponentResource):
             charts,
             product.MANAGEMENT_CHART,
             namespace,
+            args.before_upgrade,
             values=management_values(settings, certificates, settings.secret),
             timeout=settings.relay.ready_within,
             opts=pulumi.ResourceOptions(

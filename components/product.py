@@ -16,6 +16,9 @@ MANAGEMENT_RELEASE = "gloo-mesh-enterprise"
 AGENT_RELEASE = "enterprise-agent"
 ADDONS_RELEASE = "enterprise-agent-addons"
 
+TEST_OBJECTS = {MANAGEMENT_RELEASE: "enterprise-networking-test", AGENT_RELEASE: "enterprise-agent-test"}
+"""By release, the Pod and the RoleBinding that `helm test` leaves behind; the vendor's upgrade deletes them."""
+
 ADDONS_NAMESPACE = "gloo-mesh-addons"
 INJECTION_LABEL = {"istio-injection": "enabled"}
 

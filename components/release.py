@@ -19,11 +19,13 @@ def release(
     charts: Charts,
     chart: str,
     namespace: pulumi.Input[str],
+    before_upgrade: pulumi.ResourceHook,
     opts: pulumi.ResourceOptions,
     values: Mapping[str, pulumi.Input[Any]] | None = None,
     timeout: int | None = None,
 ) -> k8s.helm.v3.Release:
     """A vendored chart's release; `timeout` in seconds, Helm's own five minutes by default."""
+    hooks = pulumi.ResourceOptions(hooks=pulumi.ResourceHookBinding(before_update=[before_upgrade]))
     return k8s.helm.v3.Release(
         name,
         name=release_name,
@@ -38,13 +40,18 @@ def release(
         max_history=10,
         # The API server validates what arrives; Helm's own check fetches its whole schema for every release.
         disable_openapi_validation=True,
-        opts=opts,
+        opts=pulumi.ResourceOptions.merge(opts, hooks),
     )
 
 
 def crds_release(
-    name: str, charts: Charts, chart: str, namespace: pulumi.Input[str], opts: pulumi.ResourceOptions
+    name: str,
+    charts: Charts,
+    chart: str,
+    namespace: pulumi.Input[str],
+    before_upgrade: pulumi.ResourceHook,
+    opts: pulumi.ResourceOptions,
 ) -> k8s.helm.v3.Release:
     """The CRDs of `chart` as a release of their own: Helm never upgrades a chart's `crds/` folder."""
     crds = product.crds_chart(chart)
-    return release(name, crds, charts, crds, namespace, opts)
+    return release(name, crds, charts, crds, namespace, before_upgrade, opts)

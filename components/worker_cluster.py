@@ -27,6 +27,7 @@ class WorkerClusterArgs:
     charts: Charts
     pki: RelayPki
     authority: str
+    before_upgrade: pulumi.ResourceHook
     relay_address: pulumi.Input[str]
     management: ManagementPlane
     management_provider: k8s.Provider
@@ -56,7 +57,7 @@ class WorkerCluster(pulumi.ComponentResource):
             {"token": args.pki.identity_token},
             child,
         )
-        crds = crds_release(f"{name}-crds", args.charts, product.AGENT_CHART, namespace, child)
+        crds = crds_release(f"{name}-crds", args.charts, product.AGENT_CHART, namespace, args.before_upgrade, child)
         self.values = {
             "relay": {
                 "cluster": args.cluster.name,
@@ -72,6 +73,7 @@ class WorkerCluster(pulumi.ComponentResource):
             args.charts,
             product.AGENT_CHART,
             namespace,
+            args.before_upgrade,
             values=self.values,
             # The chart looks its secrets up by name, which Pulumi cannot see, as it can't that a relay must answer
             # behind an address that is configured.

@@ -1,9 +1,11 @@
 """The stand-in charts, packed as a registry would serve them.
 
-Their content is `lab/charts`; vendoring and locking a packed chart is the program's own business.
+Their content is `lab/charts`, and for an older version the files in its overlay over those; vendoring and
+locking a packed chart is the program's own business.
 """
 
 import gzip
+import shutil
 import subprocess
 import tarfile
 from collections.abc import Mapping
@@ -13,13 +15,15 @@ from tempfile import TemporaryDirectory
 from lab import LabError
 
 CHARTS = Path(__file__).parent / "charts"
+VERSION = "1.2.9"
+"""What the charts' own files say."""
 
 
-def pack(helm: Path, folder: Path, environment: Mapping[str, str]) -> None:
-    """Pack every stand-in chart into a folder."""
+def pack(helm: Path, folder: Path, environment: Mapping[str, str], version: str = VERSION) -> None:
+    """Pack every stand-in chart into a folder, as `version`."""
     folder.mkdir(exist_ok=True)
     with TemporaryDirectory(dir=folder.parent / "tmp") as scratch:
-        charts = [str(chart.parent) for chart in CHARTS.glob("*/Chart.yaml")]
+        charts = [_as_version(chart.parent, Path(scratch), version) for chart in CHARTS.glob("*/Chart.yaml")]
         done = subprocess.run(
             [helm, "package", "--destination", scratch, *charts],
             env=environment,
@@ -31,6 +35,17 @@ def pack(helm: Path, folder: Path, environment: Mapping[str, str]) -> None:
             raise LabError(f"helm can't pack the charts in {CHARTS}: {done.stderr.strip()}")
         for archive in Path(scratch).glob("*.tgz"):
             _settle(archive, folder / archive.name)
+
+
+def _as_version(chart: Path, scratch: Path, version: str) -> Path:
+    """A copy of a chart that says it is `version` wherever a chart or a CRD names one."""
+    copy = shutil.copytree(chart, scratch / chart.name)
+    overlay = CHARTS / "overlays" / version / chart.name
+    if overlay.is_dir():
+        shutil.copytree(overlay, copy, dirs_exist_ok=True)
+    for file in [*copy.rglob("Chart.yaml"), *copy.rglob("crds/*.yaml")]:
+        file.write_text(file.read_text().replace(VERSION, version))
+    return copy
 
 
 def _settle(archive: Path, target: Path) -> None:

@@ -5,19 +5,22 @@ Owns words, tables and exit codes: 0 well, 1 something failed or was refused, 2 
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from components import product
 from components.settings import ConfigurationError
 from operations import charts as vendored
+from operations import diff as differences
 from operations import plugins
 from operations.deployment import Deployment
+from operations.diff import ClusterDiff
 from operations.progress import Progress
 from operations.stack import Stack, UsageError
 
@@ -75,6 +78,28 @@ def remove(stack: StackOption, yes: YesOption = False, as_json: JsonOption = Fal
     if planned.changes and not _agreed(planned, yes, "Remove all of this?"):
         raise typer.Exit(1)
     _finish(deployment, deployment.remove(), as_json, "changed")
+
+
+@app.command(epilog="Example: python -m operations diff --to 1.2.9 --stack prod")
+def diff(
+    to: Annotated[str, typer.Option("--to", help="The version to compare with what is deployed.")],
+    stack: StackOption,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what another version would change, object by object. Exit 1 when something is flagged. Writes nothing."""
+    found = differences.diff(Stack.find(stack), to)
+    if as_json:
+        report = {"to": to, "clusters": {cluster: looked.report() for cluster, looked in found.items()}}
+        sys.stdout.write(json.dumps(report, indent=2) + "\n")
+    else:
+        _print_diff(found)
+    for cluster, looked in found.items():
+        if looked.error:
+            err.print(f"[red]{cluster} could not be looked at to the end:[/red] {escape(looked.error)}.")
+    if any(looked.error for looked in found.values()):
+        raise typer.Exit(2)
+    if any(change.flagged for looked in found.values() for change in looked.changes):
+        raise typer.Exit(1)
 
 
 @charts_app.command("pull", epilog="Example: python -m operations charts pull 1.2.9")
@@ -163,6 +188,30 @@ def _finish(deployment: Deployment, progress: Progress, as_json: bool, verb: str
             "Mend the cause and run the same command again."
         )
     raise typer.Exit(1 if failed else 0)
+
+
+def _print_diff(found: dict[str, ClusterDiff]) -> None:
+    """Clusters that would change alike are told together: a fleet's workers mostly do."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for cluster, looked in found.items():
+        for release, changes in looked.by_release().items():
+            alike.setdefault((release, json.dumps([asdict(change) for change in changes])), []).append(cluster)
+    for (release, _), clusters in alike.items():
+        before, after = found[clusters[0]].releases[release]
+        changes = found[clusters[0]].by_release()[release]
+        out.print(f"[bold]{release} {before or 'not deployed'} -> {after}[/bold] on {', '.join(clusters)}")
+        table = Table("what", "object", Column("where", overflow="fold"), box=None, pad_edge=False, show_header=False)
+        for change in (change for change in changes if not change.cosmetic):
+            told = [*(f"! {flag}" for flag in change.flagged), *change.details]
+            more = [f"and {len(told) - 8} more, see --json"] if len(told) > 8 else []
+            style = "yellow" if change.flagged else ""
+            table.add_row(change.what, change.object, "\n".join(map(escape, [*told[:8], *more])), style=style)
+        if cosmetic := sum(change.cosmetic for change in changes):
+            table.add_row("changed", f"{cosmetic} CRDs", "annotations alone")
+        out.print(table)
+    for cluster, looked in found.items():
+        flagged = sum(bool(change.flagged) for change in looked.changes)
+        out.print(f"{cluster}: {len(looked.changes)} to change, {flagged} flagged, {looked.unchanged} as they are")
 
 
 def _print_charts(charts: list[Any], as_json: bool = False) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pulumi
+from google.protobuf.json_format import MessageToDict
 from pulumi.runtime import mocks, rpc, settings
 
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
@@ -35,6 +36,7 @@ class Registered:
     dependencies: frozenset[str]
     """`type::name` of everything it waits for."""
     protect: bool
+    before_update: tuple[str, ...]
     on_error: tuple[str, ...]
     timeouts: tuple[str, str]
     """Of create and update, as durations."""
@@ -42,6 +44,8 @@ class Registered:
     """The id of what is read and not made; empty for everything else."""
     inputs: dict[str, Any]
     """With secrets in the SDK's envelope, see `is_secret`."""
+    wire: dict[str, Any]
+    """The inputs as they travelled: there the envelope is around what is secret and nothing else."""
 
     @property
     def key(self) -> str:
@@ -80,12 +84,24 @@ class _Outputs(mocks.Mocks):
         return {}, None
 
 
+class _OpaqueOutputs(_Outputs):
+    """The same, marked as secret: what comes of them can then be told from what was configured."""
+
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        resource_id, outputs = super().new_resource(args)
+        given = args.inputs
+        return resource_id, {
+            key: value if given.get(key) == value else rpc.wrap_rpc_secret(value) for key, value in outputs.items()
+        }
+
+
 class Recorder(mocks.MockMonitor):
     """A monitor that deploys nothing and keeps what mocks are never shown."""
 
-    def __init__(self) -> None:
-        super().__init__(_Outputs())
+    def __init__(self, outputs: mocks.Mocks) -> None:
+        super().__init__(outputs)
         self.registered: list[Registered] = []
+        self.hooks: dict[str, pulumi.ResourceHook] = {}
 
     def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the protocol's name
         response = super().RegisterResource(request)
@@ -98,10 +114,12 @@ class Recorder(mocks.MockMonitor):
                     provider=_name(request.provider.rpartition("::")[0]),
                     dependencies=frozenset(map(_key, request.dependencies)),
                     protect=request.protect,
+                    before_update=tuple(request.hooks.before_update),
                     on_error=tuple(request.hooks.on_error),
                     timeouts=(request.customTimeouts.create, request.customTimeouts.update),
                     read="",
                     inputs=rpc.deserialize_properties(request.object),
+                    wire=MessageToDict(request.object),
                 )
             )
         return response
@@ -116,10 +134,12 @@ class Recorder(mocks.MockMonitor):
                 provider=_name(request.provider.rpartition("::")[0]),
                 dependencies=frozenset(map(_key, request.dependencies)),
                 protect=False,
+                before_update=(),
                 on_error=(),
                 timeouts=("", ""),
                 read=request.id,
                 inputs={},
+                wire={},
             )
         )
         return response
@@ -127,6 +147,12 @@ class Recorder(mocks.MockMonitor):
 
 class _Hooks:
     """Takes hooks in, as the callback server of a real run does; a recorder never calls them."""
+
+    def __init__(self, known: dict[str, pulumi.ResourceHook]) -> None:
+        self._known = known
+
+    def register_resource_hook(self, hook: pulumi.ResourceHook) -> None:
+        self._known[hook.name] = hook
 
     def register_error_hook(self, hook: pulumi.ErrorHook) -> None:
         pass
@@ -138,17 +164,18 @@ def is_secret(value: object) -> bool:
 
 
 @contextmanager
-def recording(stack: str, config: Mapping[str, str], secret: list[str]) -> Iterator[Recorder]:
+def recording(stack: str, config: Mapping[str, str], secret: list[str], *, opaque: bool = False) -> Iterator[Recorder]:
     """A new event loop and a recorder, so that nothing leaks from one run into the next.
 
-    To the program it is a preview: nothing is there that could be dialled.
+    To the program it is a preview: nothing is there that could be dialled. With `opaque`, whatever only a deployment
+    can know is marked as secret.
     """
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     before = settings.SETTINGS
-    recorder = Recorder()
+    recorder = Recorder(_OpaqueOutputs() if opaque else _Outputs())
     mocks.set_mocks(recorder.mocks, project="gloo-mesh", stack=stack, preview=True, monitor=recorder)
-    setattr(settings.SETTINGS, "callbacks", _Hooks())  # noqa: B010 - typed as the SDK's own server
+    setattr(settings.SETTINGS, "callbacks", _Hooks(recorder.hooks))  # noqa: B010 - typed as the SDK's own server
     pulumi.runtime.set_all_config(dict(config), secret)
     try:
         yield recorder

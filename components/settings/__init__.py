@@ -37,6 +37,7 @@ from components.settings.pki import PkiSettings
 from components.settings.relay import IstioGatewaySettings, RelaySettings
 from components.settings.values import Release, secret_keys, undone
 from components.settings.virtual_mesh import VirtualMeshSettings
+from components.versions import skew
 
 __all__ = [
     "MANAGEMENT",
@@ -47,6 +48,8 @@ __all__ = [
     "RelaySettings",
     "Settings",
     "WorkerClusterSettings",
+    "configured",
+    "encrypted",
 ]
 
 
@@ -104,18 +107,8 @@ class Settings(Section):
     @classmethod
     def read(cls, stack_file: Path) -> "Settings":
         """The settings in a stack's file, outside a deployment: secrets stay opaque."""
-        try:
-            document: object = yaml.load(stack_file.read_text(), yaml.CSafeLoader)
-        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigurationError([f"{stack_file} can't be read: {' '.join(str(error).split())}."]) from None
-        raw = _mapping(_mapping(document).get("config"))
-        prefix = f"{PROJECT}:"
-        config = {
-            str(key).removeprefix(prefix): _from_engine(value)
-            for key, value in raw.items()
-            if str(key).startswith(prefix)
-        }
-        return cls.parse(config, {key for key, value in config.items() if "secure" in _mapping(value)})
+        config = configured(stack_file)
+        return cls.parse(config, encrypted(config))
 
     @classmethod
     def parse(cls, raw: Mapping[str, object], secret: Collection[str]) -> "Settings":
@@ -136,6 +129,9 @@ class Settings(Section):
         if not wrong & {"version", "charts"}:
             faults += Charts.faults(Path(str(raw.get("charts", "charts"))), str(raw["version"]))
         if settings:
+            lagging = {worker.version for worker in settings.worker_clusters} - {settings.version}
+            for version in sorted(lagging):
+                faults += Charts.faults(Path(settings.charts_folder), version, [product.AGENT_CHART])
             faults += settings._contradictions(raw)
         if faults or settings is None:
             raise ConfigurationError(faults)
@@ -164,6 +160,11 @@ class Settings(Section):
                     f"{PROJECT}:{key} isn't a registry's .dockerconfigjson, which has auths; write it with: "
                     f"pulumi config set --secret {PROJECT}:{key} < ~/.docker/config.json"
                 )
+        for worker in self.worker_clusters:
+            if reason := skew(worker.version, self.version):
+                # Where the default is to blame, every worker that takes it is named.
+                given = f"{PROJECT}:{'workers.' + worker.name if self.workers[worker.name].version else 'defaults'}"
+                yield f"{given}.version gives {worker.name} the version {worker.version}; {reason}."
 
     def _values(self) -> Iterator[tuple[str, Values, Release]]:
         """Every place that passes values through, with the release they go to."""
@@ -229,6 +230,24 @@ class Settings(Section):
     def authority(self) -> str:
         """The relay's server name; it follows the namespace, as the certificates' names do."""
         return product.relay_authority(self.namespace)
+
+
+def configured(stack_file: Path) -> dict[str, object]:
+    """What a stack's file says under this program's keys; a secret is the mapping that holds its encrypted form."""
+    try:
+        document: object = yaml.load(stack_file.read_text(), yaml.CSafeLoader)
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError([f"{stack_file} can't be read: {' '.join(str(error).split())}."]) from None
+    raw = _mapping(_mapping(document).get("config"))
+    prefix = f"{PROJECT}:"
+    return {
+        str(key).removeprefix(prefix): _from_engine(value) for key, value in raw.items() if str(key).startswith(prefix)
+    }
+
+
+def encrypted(config: Mapping[str, object]) -> set[str]:
+    """The keys that a stack's file holds encrypted."""
+    return {key for key, value in config.items() if "secure" in _mapping(value)}
 
 
 def _from_engine(value: object) -> object:

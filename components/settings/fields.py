@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, cast
 
+import semver
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
@@ -74,7 +75,7 @@ def matching(pattern: str, needed: str) -> Callable[[str], str]:
 
 
 def _exact_version(version: str) -> str:
-    if not re.fullmatch(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?", version):
+    if not semver.Version.is_valid(version) or "+" in version:
         raise ValueError("an exact version is needed, without a leading v, such as 1.2.9")
     if version.split(".")[0] != product.SUPPORTED_MAJOR:
         raise ValueError(f"this program deploys {product.SUPPORTED_MAJOR}.x only, such as 1.2.9")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components.charts import Chart, digest, required, write_lock
+from components.charts import Chart, digest, read_lock, required, write_lock
 from operations import program
 from operations.program import Recorder, Registered
 
@@ -21,6 +21,7 @@ class Run:
 
     def __init__(self, recorder: Recorder) -> None:
         self.registered = recorder.registered
+        self.hooks = recorder.hooks
 
     def named(self, name: str, of_type: str = "") -> Registered:
         found = [r for r in self.registered if r.name == name and r.type.endswith(of_type)]
@@ -56,7 +57,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def vendor(folder: Path, version: str) -> None:
     """Archives with a lock; the program never opens them, the engine does."""
     folder.mkdir(exist_ok=True)
-    charts: list[Chart] = []
+    charts = read_lock(folder)
     for name in required():
         path = folder / f"{name}-{version}.tgz"
         path.write_bytes(f"{name} {version}".encode())

@@ -1,0 +1,192 @@
+"""What a version change would do to each cluster's objects: `operations diff --to VERSION`.
+
+Owns the comparison. Every object of every release is sent to its API server as a dry run, so that defaults,
+conversion and admission have their say; nothing is written. A value of an object is never told, only where
+it differs.
+"""
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from components.settings import ClusterSettings, Settings, configured, encrypted
+from components.versions import is_downgrade
+from operations import crds
+from operations.api import Api, Refused, Unanswered
+from operations.releases import Deployed, Key, Manifest, Wanted, deployed, rendered, wanted
+from operations.stack import Stack
+
+SECONDS = 180
+"""Deadline of everything together."""
+SERVERS_OWN = ("status", "metadata.managedFields", "metadata.resourceVersion", "metadata.generation")
+
+
+@dataclass(frozen=True)
+class Change:
+    """What would happen to one object."""
+
+    release: str
+    object: str
+    what: Literal["added", "changed", "removed", "kept", "refused"]
+    details: list[str]
+    flagged: list[str]
+    """What to look at before the upgrade."""
+
+    @property
+    def cosmetic(self) -> bool:
+        """Whether a CRD says something else of itself, and means the same."""
+        annotations = all(detail.startswith("metadata.annotations") for detail in self.details)
+        return self.what == "changed" and self.object.startswith(crds.KIND) and annotations and not self.flagged
+
+
+@dataclass
+class ClusterDiff:
+    """What would happen on one cluster."""
+
+    releases: dict[str, tuple[str | None, str]] = field(default_factory=dict)
+    """By release, the deployed and the wanted version."""
+    changes: list[Change] = field(default_factory=list)
+    unchanged: int = 0
+    error: str | None = None
+    """Why the cluster could not be looked at to the end."""
+
+    def by_release(self) -> dict[str, list[Change]]:
+        """The changes, in their order; releases without any left out."""
+        return {
+            release: changes
+            for release in self.releases
+            if (changes := [change for change in self.changes if change.release == release])
+        }
+
+    def report(self) -> dict[str, Any]:
+        """For machines."""
+        return asdict(self)
+
+
+def diff(stack: Stack, version: str) -> dict[str, ClusterDiff]:
+    """By cluster, what `up` would change at another version; raises what the configuration's faults raise."""
+    os.environ.update(stack.environment)
+    config = configured(stack.file) | {"version": version}
+    settings = Settings.parse(config, encrypted(config))
+    releases = sorted(wanted(stack.name, config), key=lambda release: release.name)
+    until = time.monotonic() + SECONDS
+    clusters = [settings.management_cluster, *settings.worker_clusters]
+
+    def look(cluster: ClusterSettings) -> ClusterDiff:
+        return _on(cluster, [release for release in releases if release.cluster == cluster.name], until)
+
+    with ThreadPoolExecutor(max_workers=min(16, len(clusters))) as pool:
+        return dict(zip((cluster.name for cluster in clusters), pool.map(look, clusters), strict=True))
+
+
+def _on(cluster: ClusterSettings, releases: list[Wanted], until: float) -> ClusterDiff:
+    found = ClusterDiff()
+    try:
+        api = Api(cluster, until)
+        for release in releases:
+            live = deployed(api, release)
+            found.releases[release.name] = (live.version if live else None, release.version)
+            if live is None:
+                found.changes.append(Change(release.name, "Release", "added", ["all of it: it isn't deployed yet"], []))
+            elif is_downgrade(live.version, release.version):
+                reason = f"a downgrade from {live.version}, which `up` refuses"
+                found.changes.append(Change(release.name, "Release", "refused", [], [reason]))
+            else:
+                for change in _changes(api, release, live, rendered(cluster, release, live, api)):
+                    if change:
+                        found.changes.append(change)
+                    else:
+                        found.unchanged += 1
+    except Unanswered as error:
+        found.error = str(error)
+    except Refused as error:
+        found.error = f"{error.status} {error}"
+    return found
+
+
+def _changes(api: Api, release: Wanted, live: Deployed, new: Mapping[Key, Manifest]) -> Iterator[Change | None]:
+    """One for each object of the release, old and new; None for one that stays as it is."""
+    for key, manifest in new.items():
+        yield _change(api, release, key, live.manifests.get(key, {}), manifest)
+    for key in sorted(live.manifests.keys() - new.keys()):
+        _, kind, namespace, name = key
+        collection = api.collection(live.manifests[key]["apiVersion"], kind, namespace)
+        gone = api.get(f"{collection}/{name}") if collection else None
+        if gone is None:
+            continue
+        if gone["metadata"].get("annotations", {}).get("helm.sh/resource-policy") == "keep":
+            note = "no longer in the chart; it stays, and nothing updates it any more"
+            yield Change(release.name, _called(key), "kept", [], [note])
+        else:
+            yield Change(release.name, _called(key), "removed", [], ["no longer in the chart"])
+
+
+def _change(api: Api, release: Wanted, key: Key, old: Manifest, new: Manifest) -> Change | None:
+    _, kind, namespace, name = key
+    collection = api.collection(new["apiVersion"], kind, namespace)
+    if collection is None:
+        return Change(release.name, _called(key), "added", ["its kind comes with the new CRDs"], [])
+    live = api.get(f"{collection}/{name}")
+    harmless, risky = crds.changes(live, new) if live and kind == crds.KIND else ([], [])
+    try:
+        if live is None:
+            api.tried("POST", collection, new)
+            return Change(release.name, _called(key), "added", [], [])
+        after = api.tried("PUT", f"{collection}/{name}", merged(old, new, live))
+    except Refused as refused:
+        # A message may quote a value.
+        message = refused.reason if kind == "Secret" else str(refused)
+        return Change(release.name, _called(key), "refused", harmless, [*risky, message])
+    where = [path for path in differing(live, after) if not path.startswith(SERVERS_OWN)]
+    if kind == "Secret":
+        where = sorted({path.partition(".")[0] for path in where})
+    if kind == crds.KIND:
+        where = [path for path in where if not path.startswith("spec.versions")]
+    details = [*harmless, *where]
+    return Change(release.name, _called(key), "changed", details, risky) if details or risky else None
+
+
+def merged(old: Any, new: Any, live: Any) -> Any:
+    """`live` as an upgrade from manifest `old` to `new` leaves it: what neither names stays (Helm 3's rule)."""
+    if isinstance(new, dict) and isinstance(live, dict):
+        old = old if isinstance(old, dict) else {}
+        result = {key: value for key, value in live.items() if key in new or key not in old}
+        for key, value in new.items():
+            if value is None:
+                result.pop(key, None)
+            else:
+                result[key] = merged(old.get(key), value, live.get(key))
+        return result
+    if (names := _names(new)) and (known := _names(live)) is not None:
+        before = _names(old) or {}
+        kept = [item for name, item in known.items() if name not in names and name not in before]
+        return [merged(before.get(name), item, known.get(name)) for name, item in names.items()] + kept
+    return new
+
+
+def differing(before: Any, after: Any, path: str = "") -> Iterator[str]:
+    """The paths at which two objects differ; list items go by their names where they have any."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in sorted(before.keys() | after.keys()):
+            yield from differing(before.get(key), after.get(key), f"{path}.{key}".lstrip("."))
+    elif (names := _names(before)) is not None and (others := _names(after)) is not None:
+        for name in sorted(names.keys() | others.keys()):
+            yield from differing(names.get(name), others.get(name), f"{path}[{name}]")
+    elif before != after:
+        yield path
+
+
+def _names(items: Any) -> dict[str, Any] | None:
+    """A list's items by name; None where they have none, or share one."""
+    if not isinstance(items, list) or not all(isinstance(item, dict) and "name" in item for item in items):
+        return None
+    names = {item["name"]: item for item in items}
+    return names if len(names) == len(items) else None
+
+
+def _called(key: Key) -> str:
+    _, kind, _, name = key
+    return f"{kind} {name}"

@@ -1,0 +1,171 @@
+"""The fleet's Helm releases: as the program would make them, as they are deployed, as Helm would render them.
+
+Owns the step from the program's values to manifests. Nothing is written, and no value leaves this process
+but on helm's standard input.
+"""
+
+import base64
+import gzip
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from components.settings import PROJECT, ClusterSettings, encrypted
+from operations import program
+from operations.api import Api, Unanswered
+from operations.stack import UsageError
+
+Manifest = dict[str, Any]
+Key = tuple[str, str, str, str]
+"""API group, kind, namespace and name."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A release as the program would make it."""
+
+    cluster: str
+    name: str
+    namespace: str
+    chart: str
+    version: str
+    values: Any
+    """With secrets, and what only a deployment can know, in the SDK's envelope."""
+    post_renderer: str | None
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A release as Helm recorded it."""
+
+    version: str
+    values: dict[str, Any]
+    manifests: dict[Key, Manifest]
+
+
+def wanted(stack: str, config: Mapping[str, object]) -> list[Wanted]:
+    """Every release that the program makes of a configuration, in the order it makes them."""
+    given = {
+        f"{PROJECT}:{key}": value if isinstance(value, str) else json.dumps(value) for key, value in config.items()
+    }
+    secret = [f"{PROJECT}:{key}" for key in encrypted(config)]
+    with program.recording(stack, given, secret, opaque=True) as recorder:
+        program.drained(program.run)
+    return [
+        Wanted(
+            cluster=resource.provider,
+            name=_plain(resource.wire["name"]),
+            namespace=_plain(resource.wire["namespace"]),
+            chart=_plain(resource.wire["chart"]),
+            version=_plain(resource.wire["version"]),
+            values=resource.wire.get("values", {}),
+            post_renderer=resource.wire.get("postrender"),
+        )
+        for resource in recorder.registered
+        if resource.type.startswith("kubernetes:helm.sh/") and resource.type.endswith(":Release")
+    ]
+
+
+def deployed(api: Api, release: Wanted) -> Deployed | None:
+    """Helm's record of a release, the newest where none is in force; None where there is none."""
+    path = f"/api/v1/namespaces/{release.namespace}/secrets"
+    found = api.get(path, labelSelector=f"owner=helm,name={release.name}")["items"]
+    if not found:
+        return None
+    revisions = {int(item["metadata"]["labels"]["version"]): item for item in found}
+    in_force = [revision for revision, item in revisions.items() if item["metadata"]["labels"]["status"] == "deployed"]
+    packed = revisions[max(in_force or revisions)]["data"]["release"]
+    record = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(packed))))
+    return Deployed(
+        version=record["chart"]["metadata"]["version"],
+        values=record.get("config") or {},
+        manifests=_by_key(record["manifest"], release.namespace),
+    )
+
+
+def rendered(cluster: ClusterSettings, release: Wanted, live: Deployed, api: Api) -> dict[Key, Manifest]:
+    """The manifests that an upgrade would apply, hooks aside; helm asks the cluster, as charts do in `lookup`.
+
+    Raises Unanswered with helm's own complaint, less anything that may be secret.
+    """
+    helm = shutil.which("helm")
+    if helm is None:
+        raise UsageError("Helm's command, `helm`, is not on PATH; diff renders charts with it. Install 3.13 or later.")
+    command = [helm, "upgrade", release.name, release.chart, "--namespace", release.namespace]
+    command += ["--kubeconfig", _kubeconfig(cluster), "--kube-context", cluster.context]
+    command += ["--values", "-", "--reset-values", "--skip-crds", "--disable-openapi-validation"]
+    command += ["--dry-run=server", "--output", "json"]
+    command += ["--post-renderer", release.post_renderer] if release.post_renderer else []
+    taken: list[str] = []
+    values = json.dumps(_filled(release.values, live.values, taken))
+    try:
+        done = subprocess.run(
+            command,
+            input=values,
+            cwd=program.PROJECT_FOLDER,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=api.left(),
+        )
+    except subprocess.TimeoutExpired:
+        raise Unanswered("helm did not render in time") from None
+    if done.returncode:
+        reason = " ".join(done.stderr.split()).removeprefix("Error: ")
+        for value in sorted(taken, key=len, reverse=True):
+            reason = reason.replace(value, "(secret)")
+        raise Unanswered(f"helm can't render {release.name} {release.version}: {reason}")
+    return _by_key(json.loads(done.stdout)["manifest"], release.namespace)
+
+
+def _kubeconfig(cluster: ClusterSettings) -> str:
+    source = cluster.kubeconfig
+    if source.kind == "secret":
+        raise Unanswered(f"its kubeconfig is {source}, and helm needs a file")
+    return os.path.expanduser(os.environ[source.value] if source.kind == "env" else source.value)
+
+
+def _plain(value: Any) -> str:
+    return value["value"] if program.is_secret(value) else value
+
+
+def _filled(value: Any, live: Any, taken: list[str]) -> Any:
+    """Values with what is opaque to us as it is deployed, noted in `taken`; the stand-in where it isn't."""
+    if program.is_secret(value):
+        known = value["value"] if live is None else live
+        taken += [text for text in _texts(known) if len(text) > 3]
+        return known
+    if isinstance(value, dict):
+        below = live if isinstance(live, dict) else {}
+        return {key: _filled(inner, below.get(key), taken) for key, inner in value.items()}
+    if isinstance(value, list):
+        items = live if isinstance(live, list) and len(live) == len(value) else [None] * len(value)
+        return [_filled(inner, item, taken) for inner, item in zip(value, items, strict=True)]
+    return value
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
+
+
+def _by_key(manifest: str, namespace: str) -> dict[Key, Manifest]:
+    found = (document for document in yaml.load_all(manifest, yaml.CSafeLoader) if document)
+    return {
+        (
+            document["apiVersion"].rpartition("/")[0],
+            document["kind"],
+            document["metadata"].get("namespace", namespace),
+            document["metadata"]["name"],
+        ): document
+        for document in found
+    }

@@ -1,0 +1,335 @@
+"""What a version change is compared by: CRD schemas, Helm's merge, the program's values."""
+
+import base64
+import copy
+import gzip
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from components.settings import Settings
+from operations import crds, program
+from operations import diff as differences
+from operations.__main__ import _print_diff
+from operations.api import Unanswered
+from operations.diff import Change, ClusterDiff, differing, merged
+from operations.releases import Deployed, Wanted, deployed, rendered, wanted
+from operations.stack import UsageError
+from tests.unit.conftest import LICENSE
+from tests.unit.test_command_line import operations
+
+CRD: dict[str, Any] = {
+    "spec": {
+        "versions": [
+            {
+                "name": "v1",
+                "served": True,
+                "schema": {
+                    "openAPIV3Schema": {
+                        "type": "object",
+                        "properties": {
+                            "spec": {
+                                "type": "object",
+                                "properties": {
+                                    "mode": {"type": "string", "enum": ["A", "B"]},
+                                    "ports": {"type": "array", "items": {"type": "object", "properties": {}}},
+                                },
+                            }
+                        },
+                    }
+                },
+            }
+        ]
+    },
+    "status": {"storedVersions": ["v1"]},
+}
+
+
+def spec(crd: dict[str, Any]) -> dict[str, Any]:
+    return crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+
+
+def other() -> dict[str, Any]:
+    return copy.deepcopy(CRD)
+
+
+def test_a_removed_field_is_risky_and_an_added_one_is_not() -> None:
+    new = other()
+    del spec(new)["properties"]["ports"]
+    spec(new)["properties"]["weight"] = {"type": "integer"}
+
+    harmless, risky = crds.changes(CRD, new)
+
+    assert harmless == ["+ v1 spec.weight: integer"]
+    assert risky == ["- v1 spec.ports: array", "- v1 spec.ports[]: object"]
+
+
+def test_a_field_of_another_type_is_risky() -> None:
+    new = other()
+    spec(new)["properties"]["mode"] = {"type": "integer"}
+
+    assert "- v1 spec.mode: string" in crds.changes(CRD, new)[1]
+
+
+def test_a_value_that_is_no_longer_allowed_is_risky() -> None:
+    new = other()
+    spec(new)["properties"]["mode"]["enum"] = ["B", "C"]
+
+    assert crds.changes(CRD, new) == (["+ v1 spec.mode: may be C"], ["- v1 spec.mode: may be A"])
+
+
+def test_a_new_demand_is_risky_unless_it_lies_in_a_new_field() -> None:
+    new = other()
+    spec(new)["required"] = ["mode"]
+    spec(new)["properties"]["extra"] = {"type": "object", "required": ["x"], "properties": {"x": {"type": "string"}}}
+
+    harmless, risky = crds.changes(CRD, new)
+
+    assert risky == ["+ v1 spec.mode: required"]
+    assert "+ v1 spec.extra.x: required" in harmless
+
+
+def test_a_version_that_goes_is_risky_and_a_stored_one_says_what_to_do() -> None:
+    new = other()
+    new["spec"]["versions"][0]["name"] = "v2"
+
+    harmless, risky = crds.changes(CRD, new)
+
+    assert harmless == ["+ version v2"]
+    assert risky[0] == "- version v1"
+    assert "objects may be stored as v1" in risky[1]
+    assert "status.storedVersions" in risky[1]
+
+
+def test_a_version_that_is_no_longer_served_is_risky() -> None:
+    new = other()
+    new["spec"]["versions"][0]["served"] = False
+
+    assert crds.changes(CRD, new) == ([], ["- version v1 is no longer served"])
+
+
+def test_the_same_crd_has_no_changes() -> None:
+    assert crds.changes(CRD, other()) == ([], [])
+
+
+OLD = {"spec": {"replicas": 1, "gone": "x", "containers": [{"name": "a", "image": "1"}, {"name": "gone"}]}}
+NEW = {"spec": {"replicas": 1, "containers": [{"name": "a", "image": "2"}], "ports": [1, 2]}}
+LIVE = {
+    "metadata": {"uid": "u"},
+    "spec": {
+        "replicas": 3,
+        "gone": "x",
+        "clusterIP": "10.0.0.1",
+        "containers": [{"name": "a", "image": "1", "pullPolicy": "Always"}, {"name": "gone"}, {"name": "injected"}],
+    },
+}
+
+
+def test_an_upgrade_takes_away_what_only_the_old_manifest_has_and_leaves_what_neither_has() -> None:
+    assert merged(OLD, NEW, LIVE) == {
+        "metadata": {"uid": "u"},
+        "spec": {
+            "replicas": 1,
+            "clusterIP": "10.0.0.1",
+            "containers": [{"name": "a", "image": "2", "pullPolicy": "Always"}, {"name": "injected"}],
+            "ports": [1, 2],
+        },
+    }
+
+
+def test_a_null_in_the_new_manifest_takes_the_field_away() -> None:
+    assert merged({}, {"a": None, "b": 1}, {"a": 1, "c": 2}) == {"b": 1, "c": 2}
+
+
+def test_differences_are_paths_with_list_items_by_name_and_never_values() -> None:
+    assert list(differing(LIVE, merged(OLD, NEW, LIVE))) == [
+        "spec.containers[a].image",
+        "spec.containers[gone]",
+        "spec.gone",
+        "spec.ports",
+        "spec.replicas",
+    ]
+
+
+@pytest.fixture
+def stack_file(config: dict[str, Any], tmp_path: Path) -> Path:
+    """The configuration as a stack's file, its licence encrypted."""
+    keys = {f"gloo-mesh:{key}": value for key, value in config.items()} | {"gloo-mesh:licenseKey": {"secure": "v1:x:y"}}
+    file = tmp_path / "Pulumi.test.yaml"
+    file.write_text(yaml.safe_dump({"config": keys}))
+    return file
+
+
+def releases(config: dict[str, Any]) -> dict[tuple[str, str], Wanted]:
+    config = config | {"licenseKey": {"secure": "v1:x:y"}}
+    return {(release.cluster, release.name): release for release in wanted("test", config)}
+
+
+def test_every_release_is_known_without_an_engine_or_a_secret(config: dict[str, Any]) -> None:
+    found = releases(config)
+
+    assert {cluster for cluster, _ in found} == {"management", "cluster-1", "cluster-2"}
+    assert len(found) == 8
+    agent = found["cluster-1", "enterprise-agent"]
+    assert (agent.namespace, agent.version) == ("gloo-mesh", "1.2.9")
+    assert agent.chart == "./charts/enterprise-agent-1.2.9.tgz"
+
+
+def test_what_only_a_deployment_knows_is_opaque_and_what_is_configured_is_not(config: dict[str, Any]) -> None:
+    found = releases(config)
+    management = found["management", "gloo-mesh-enterprise"].values
+    agent = found["cluster-1", "enterprise-agent"].values
+
+    assert program.is_secret(management["licenseKey"])
+    assert program.is_secret(agent["relay"]["serverAddress"])
+    assert management["enterprise-networking"]["selfSigned"] is False
+    assert agent["relay"]["cluster"] == "cluster-1"
+
+
+class Clock:
+    """An API server that is never asked."""
+
+    def left(self) -> float:
+        return 10
+
+
+def helm(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A helm on PATH that keeps what it is given, then does as told."""
+    (folder / "bin").mkdir()
+    (folder / "bin/helm").write_text(f'#!/bin/sh\necho "$@" > {folder}/argv\ncat > {folder}/stdin\n{script}\n')
+    (folder / "bin/helm").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+
+
+def test_without_helm_the_sentence_says_so(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Settings.parse(config, ("licenseKey",)).worker_clusters[0]
+    release = releases(config)["cluster-1", "enterprise-agent"]
+    monkeypatch.setenv("PATH", "/nowhere")
+
+    with pytest.raises(UsageError, match="`helm`, is not on PATH"):
+        rendered(cluster, release, Deployed("1.2.9", {}, {}), Clock())  # pyright: ignore[reportArgumentType]
+
+
+def test_opaque_values_are_rendered_as_deployed_and_reach_helm_by_stdin_alone(
+    config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = "{apiVersion: v1, kind: Service, metadata: {name: x}}"
+    helm(tmp_path, f"""echo '{json.dumps({"manifest": manifest})}'""", monkeypatch)
+    cluster = Settings.parse(config, ("licenseKey",)).management_cluster
+    release = releases(config)["management", "gloo-mesh-enterprise"]
+
+    found = rendered(cluster, release, Deployed("1.2.9", {"licenseKey": LICENSE}, {}), Clock())  # pyright: ignore[reportArgumentType]
+
+    assert set(found) == {("", "Service", "gloo-mesh", "x")}
+    assert json.loads((tmp_path / "stdin").read_text())["licenseKey"] == LICENSE
+    assert LICENSE not in (tmp_path / "argv").read_text()
+    assert "--dry-run=server" in (tmp_path / "argv").read_text()
+
+
+def test_helms_complaint_repeats_no_value_that_may_be_secret(
+    config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helm(tmp_path, f"echo 'Error: licence {LICENSE} is bad' >&2; exit 1", monkeypatch)
+    cluster = Settings.parse(config, ("licenseKey",)).management_cluster
+    release = releases(config)["management", "gloo-mesh-enterprise"]
+
+    with pytest.raises(Unanswered) as failed:
+        rendered(cluster, release, Deployed("1.2.9", {"licenseKey": LICENSE}, {}), Clock())  # pyright: ignore[reportArgumentType]
+
+    assert str(failed.value) == "helm can't render gloo-mesh-enterprise 1.2.9: licence (secret) is bad"
+
+
+def record(version: str, revision: int, status: str, manifest: str = "") -> dict[str, Any]:
+    """A release's Secret, as Helm 3 keeps it."""
+    content = {"chart": {"metadata": {"version": version}}, "config": {}, "manifest": manifest}
+    packed = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(content).encode()))).decode()
+    return {"metadata": {"labels": {"version": str(revision), "status": status}}, "data": {"release": packed}}
+
+
+class Server(Clock):
+    """An API server with some of Helm's records, and nothing else."""
+
+    def __init__(self, *records: dict[str, Any]) -> None:
+        self.records = records
+
+    def get(self, path: str, **_: str) -> Any:
+        return {"items": list(self.records)} if path.endswith("/secrets") else None
+
+
+def test_an_upgrade_that_failed_is_compared_with_what_is_in_force(config: dict[str, Any]) -> None:
+    release = releases(config)["cluster-1", "enterprise-agent"]
+    server: Any = Server(record("1.2.8", 9, "deployed"), record("1.2.9", 10, "failed"))
+
+    live = deployed(server, release)
+
+    assert live is not None
+    assert live.version == "1.2.8"
+
+
+def looked(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, *records: dict[str, Any]) -> ClusterDiff:
+    """What a diff of cluster-1's agent finds on a server with these records."""
+    server: Any = Server(*records)
+    monkeypatch.setattr(differences, "Api", lambda *_: server)
+    cluster = Settings.parse(config, ("licenseKey",)).worker_clusters[0]
+    return differences._on(cluster, [releases(config)["cluster-1", "enterprise-agent"]], 0)
+
+
+def test_a_downgrade_is_flagged_and_not_rendered(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = looked(config, monkeypatch, record("1.2.10", 1, "deployed"))
+
+    (change,) = found.changes
+    assert (change.what, change.flagged) == ("refused", ["a downgrade from 1.2.10, which `up` refuses"])
+
+
+def test_a_release_that_isnt_deployed_yet_says_so(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = looked(config, monkeypatch)
+
+    (change,) = found.changes
+    assert (change.what, change.flagged) == ("added", [])
+    assert found.releases == {"enterprise-agent": (None, "1.2.9")}
+
+
+def test_people_see_flags_first_and_clusters_that_change_alike_together(capsys: pytest.CaptureFixture[str]) -> None:
+    change = Change("agent", "Deployment x", "changed", ["spec.replicas"], ["- version v1"])
+    quiet = Change("agent", f"{crds.KIND} y", "changed", ["metadata.annotations.crd.solo.io/version"], [])
+    found = {
+        worker: ClusterDiff(releases={"agent": ("1.2.0", "1.2.1")}, changes=[change, quiet], unchanged=7)
+        for worker in ("cluster-1", "cluster-2")
+    }
+
+    _print_diff(found)
+
+    shown = capsys.readouterr().out
+    assert "agent 1.2.0 -> 1.2.1 on cluster-1, cluster-2" in shown
+    assert shown.count("Deployment x") == 1
+    assert shown.index("! - version v1") < shown.index("spec.replicas")
+    assert "1 CRDs" in shown
+    assert "cluster-2: 2 to change, 1 flagged, 7 as they are" in shown
+
+
+def test_a_version_that_isnt_vendored_is_a_sentence_and_exit_2(stack_file: Path) -> None:
+    done = operations(stack_file.parent, "diff", "--stack", "test", "--to", "1.2.10")
+
+    assert done.returncode == 2
+    assert "charts pull 1.2.10" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_clusters_that_cant_be_reached_are_sentences_and_exit_2(config: dict[str, Any], stack_file: Path) -> None:
+    # The charts' folder is looked for from the project, where the commands run.
+    document = yaml.safe_load(stack_file.read_text())
+    document["config"]["gloo-mesh:charts"] = str(stack_file.parent / "charts")
+    stack_file.write_text(yaml.safe_dump(document))
+    (stack_file.parent / "environment").write_text("")
+
+    done = operations(stack_file.parent, "diff", "--stack", "test", "--to", "1.2.9", "--json")
+
+    assert done.returncode == 2
+    for cluster in ("management", "cluster-1", "cluster-2"):
+        assert f"{cluster} could not be looked at to the end" in done.stderr
+    assert all(looked["error"] for looked in json.loads(done.stdout)["clusters"].values())
+    assert "Traceback" not in done.stderr
