@@ -20,17 +20,20 @@ license_key = settings.license_key
 told = no_address(settings.management_cluster, settings.namespace, settings.relay)
 not_ready = webhook_not_ready()
 
+on_management = connect(settings.management_cluster)
 pki = RelayPki(
     "relay",
     RelayPkiArgs(
         namespace=settings.namespace,
         authority=settings.authority,
-        profile=settings.pki.profile,
+        cluster_domain=settings.management_cluster.cluster_domain,
+        workers=sorted(settings.workers),
         protect=settings.protect,
+        pki=settings.pki,
+        pems=settings.pems,
     ),
+    pulumi.ResourceOptions(provider=on_management),
 )
-
-on_management = connect(settings.management_cluster)
 management = ManagementPlane(
     settings.management_cluster.name,
     ManagementPlaneArgs(
@@ -48,7 +51,7 @@ relay = RelayExposure(
         cluster=settings.management_cluster,
         namespace=settings.namespace,
         authority=settings.authority,
-        root_pem=pki.root_certificate.cert_pem,
+        root_pem=pki.certificates.root.pem,
         management=management,
         no_address=told,
     ),
@@ -107,9 +110,9 @@ if settings.virtual_mesh:
 fleet = Fleet(
     "fleet",
     FleetArgs(
-        namespace=management.namespace.metadata.name,
+        namespace=management.namespace.name,
         charts=charts,
-        pki=pki,
+        certificates=pki.certificates,
         namespaces=namespaces,
         versions=versions,
         values=values,

@@ -14,8 +14,9 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components import product
+from components.certificates import Certificates, fingerprint
 from components.charts import Charts
-from components.relay_pki import RelayPki, fingerprint
+from components.namespace import Namespace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +25,8 @@ class FleetArgs:
 
     namespace: pulumi.Input[str]
     charts: Charts
-    pki: RelayPki
-    namespaces: Mapping[str, k8s.core.v1.Namespace]
+    certificates: Certificates
+    namespaces: Mapping[str, Namespace]
     """By cluster name, the namespace whose UID tells that cluster from any other."""
     versions: Mapping[str, str]
     """By cluster name, the version of its releases; agents may lag behind management."""
@@ -37,26 +38,21 @@ class Fleet(pulumi.ComponentResource):
     """The record of a fleet."""
 
     identities: pulumi.Output[dict[str, str]]
-    """By cluster name, the UID of the namespace this program made there."""
+    """By cluster name, the UID of its `gloo-mesh` namespace."""
     certificates: pulumi.Output[dict[str, dict[str, str]]]
-    """By certificate, its sha256 and its end (RFC 3339)."""
+    """By certificate, its sha256 and its end (RFC 3339); of existing ones the root's alone."""
 
     def __init__(self, name: str, args: FleetArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("gloo-mesh:index:Fleet", name, None, opts)
         self.identities = pulumi.Output.all(
-            **{cluster: namespace.metadata.uid for cluster, namespace in args.namespaces.items()}
+            **{cluster: namespace.uid for cluster, namespace in args.namespaces.items()}
         )
-        certificates = {
-            "relay-root": args.pki.root_certificate,
-            "relay-server": args.pki.server.certificate,
-            "relay-signing": args.pki.signing.certificate,
-        }
         self.certificates = pulumi.Output.all(
             **{
-                certificate: pulumi.Output.all(made.cert_pem, made.validity_end_time).apply(
+                name: pulumi.Output.all(certificate.pem, certificate.not_after).apply(
                     lambda known: {"sha256": fingerprint(known[0]), "notAfter": known[1]}
                 )
-                for certificate, made in certificates.items()
+                for name, certificate in args.certificates.by_name.items()
             }
         )
         k8s.core.v1.ConfigMap(

@@ -67,6 +67,8 @@ def _fleet(settings: Settings, certificates: pulumi.Input[str], secret: Secret) 
 def _options(settings: Settings) -> Values:
     management = settings.management
     networking: Values = {}
+    if settings.pki.per_worker:
+        networking["disableRelayCa"] = True
     if management.disallow_intersecting_config:
         networking["disallowIntersectingConfig"] = True
     if not management.prometheus:

@@ -25,6 +25,7 @@ INJECTION_LABEL = {"istio-injection": "enabled"}
 RELAY_SERVER_SECRET = "relay-server-tls-secret"
 RELAY_SIGNING_SECRET = "relay-tls-signing-secret"
 RELAY_ROOT_SECRET = "relay-root-tls-secret"
+RELAY_CLIENT_SECRET = "relay-client-tls-secret"
 RELAY_TOKEN_SECRET = "relay-identity-token-secret"
 RELAY_FORWARDING_TOKEN_SECRET = "relay-forwarding-identity-token-secret"
 

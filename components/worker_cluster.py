@@ -13,9 +13,17 @@ from components import product
 from components.charts import Charts
 from components.management_plane import ManagementPlane, secret
 from components.management_values import restart_with
-from components.relay_pki import RelayPki, fingerprint
+from components.namespace import Namespace, namespace
+from components.relay_pki import RelayPki
 from components.release import crds_release, release
 from components.settings import WorkerClusterSettings
+
+# In state; rename with an alias.
+_SECRETS = {
+    product.RELAY_ROOT_SECRET: "relay-root",
+    product.RELAY_TOKEN_SECRET: "relay-token",
+    product.RELAY_CLIENT_SECRET: "relay-client",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +46,7 @@ class WorkerClusterArgs:
 class WorkerCluster(pulumi.ComponentResource):
     """An agent on the cluster of the provider it is given, registered with the management plane."""
 
-    namespace: k8s.core.v1.Namespace
+    namespace: Namespace
     registration: k8s.apiextensions.CustomResource
     values: dict[str, pulumi.Input[object]]
     """The agent release's values; nothing in them is secret."""
@@ -46,18 +54,13 @@ class WorkerCluster(pulumi.ComponentResource):
     def __init__(self, name: str, args: WorkerClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("gloo-mesh:index:WorkerCluster", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        root_pem = args.pki.root_certificate.cert_pem
-        self.namespace = k8s.core.v1.Namespace(f"{name}-namespace", metadata={"name": args.namespace}, opts=child)
-        namespace = self.namespace.metadata.name
-        root = secret(f"{name}-relay-root", product.RELAY_ROOT_SECRET, namespace, {"ca.crt": root_pem}, child)
-        token = secret(
-            f"{name}-relay-token",
-            product.RELAY_TOKEN_SECRET,
-            namespace,
-            {"token": args.pki.identity_token},
-            child,
-        )
-        crds = crds_release(f"{name}-crds", args.charts, product.AGENT_CHART, namespace, args.before_upgrade, child)
+        self.namespace = namespace(f"{name}-namespace", args.namespace, args.cluster.namespaces, self)
+        within = self.namespace.name
+        secrets = [
+            secret(f"{name}-{_SECRETS[secret_name]}", secret_name, within, content, child)
+            for secret_name, content in args.pki.worker_secrets(args.cluster.name).items()
+        ]
+        crds = crds_release(f"{name}-crds", args.charts, product.AGENT_CHART, within, args.before_upgrade, child)
         self.values = {
             "relay": {
                 "cluster": args.cluster.name,
@@ -65,25 +68,25 @@ class WorkerCluster(pulumi.ComponentResource):
                 "authority": args.authority,
             },
             "settingsRef": {"namespace": args.namespace},
-            "enterpriseAgent": {"deploymentOverrides": restart_with(root_pem.apply(fingerprint))},
+            "enterpriseAgent": {"deploymentOverrides": restart_with(args.pki.worker_fingerprint(args.cluster.name))},
         }
         agent = release(
             f"{name}-agent",
             product.AGENT_RELEASE,
             args.charts,
             product.AGENT_CHART,
-            namespace,
+            within,
             args.before_upgrade,
             values=self.values,
             # The chart looks its secrets up by name, which Pulumi cannot see, as it can't that a relay must answer
             # behind an address that is configured.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[root, token, crds, args.management.release]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[*secrets, crds, args.management.release]),
         )
         self.registration = k8s.apiextensions.CustomResource(
             f"{name}-registration",
             api_version=product.CLUSTER_API_VERSION,
             kind=product.CLUSTER_KIND,
-            metadata={"name": args.cluster.name, "namespace": args.management.namespace.metadata.name},
+            metadata={"name": args.cluster.name, "namespace": args.management.namespace.name},
             spec={"clusterDomain": args.cluster.cluster_domain},
             opts=pulumi.ResourceOptions(
                 parent=self,

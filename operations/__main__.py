@@ -56,6 +56,7 @@ def up(stack: StackOption, yes: YesOption = False, as_json: JsonOption = False) 
     planned = deployment.preview()
     if locked_out := deployment.locked_out():
         planned.errors.append(locked_out)
+    planned.errors += deployment.trust_faults()
     if planned.errors:
         _finish(deployment, planned, as_json, "would change")
     if planned.changes and not _agreed(planned, yes, "Deploy these changes?"):

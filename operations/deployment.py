@@ -15,7 +15,7 @@ from pulumi import automation
 from rich.console import Console
 
 from components.settings import MANAGEMENT, Settings
-from operations import engine
+from operations import engine, trust
 from operations.identity import identity, locked_out
 from operations.progress import Progress
 from operations.reach import connected, unreachable
@@ -70,6 +70,10 @@ class Deployment:
             )
             return None
         return locked_out(caller, rbac.admin_subjects, f"{cluster.name} (context {cluster.context})")
+
+    def trust_faults(self) -> list[str]:
+        """A sentence for each reason why the relay's Secrets that somebody else makes can't work."""
+        return trust.faults(self.settings, connected, self.unreachable)
 
     def up(self) -> Progress:
         """Bring the clusters to what the configuration says; healthy clusters complete though others fail."""

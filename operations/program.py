@@ -5,6 +5,7 @@ semi-private (MockMonitor, the settings, the secret envelope) is touched here an
 """
 
 import asyncio
+import base64
 import runpy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -53,6 +54,22 @@ class Registered:
         return f"{self.type}::{self.name}"
 
 
+EXISTING_ROOT = """\
+-----BEGIN CERTIFICATE-----
+MIIBiDCCAS2gAwIBAgIUa6Q8DtEjGcIe6MiD2mdy4FWV+JkwCgYIKoZIzj0EAwIw
+GDEWMBQGA1UEAwwNZXhpc3Rpbmctcm9vdDAgFw0yNjExMjIwMjU4NTVaGA8yMTI2
+MTAyOTAyNTg1NVowGDEWMBQGA1UEAwwNZXhpc3Rpbmctcm9vdDBZMBMGByqGSM49
+AgEGCCqGSM49AwEHA0IABLn1UGTBYrIb4cnACBFFtPvuLRLNHbj34iqJ/a/K0Dbx
+iEYPoZPa7NTey99XTo/smmUDLH+gm/BgY8lmjX7rL+ejUzBRMB0GA1UdDgQWBBTl
+P9SdRLG0CuIsZUDH9J1/74zBizAfBgNVHSMEGDAWgBTlP9SdRLG0CuIsZUDH9J1/
+74zBizAPBgNVHRMBAf8EBTADAQH/MAoGCCqGSM49BAMCA0kAMEYCIQCv0gxRs72c
+4FyTKH2OE0YhXTVvXBt45w9utnJ0ulVYYgIhAMxxYW4EGi2bGT5IOQZ+0FAMVt33
+H/+ff4Gj25p58jMN
+-----END CERTIFICATE-----
+"""
+"""What a read of the relay's root finds: somebody's root, for it is parsed."""
+
+
 class _Outputs(mocks.Mocks):
     """Plausible outputs: what was put in, and what the program reads on top."""
 
@@ -76,7 +93,9 @@ class _Outputs(mocks.Mocks):
             outputs |= {
                 "status": {"addresses": [{"type": "InternalIP", "address": f"(address of {args.resource_id})"}]}
             }
-        elif args.typ.endswith(":Namespace"):
+        elif args.typ.endswith(":Secret") and args.resource_id:
+            outputs["data"] = {"ca.crt": base64.b64encode(EXISTING_ROOT.encode()).decode()}
+        elif args.typ.endswith((":Namespace", ":NamespacePatch")):
             outputs["metadata"] = {**outputs["metadata"], "uid": f"(UID of {args.name})"}
         return f"{args.name}-id", outputs
 

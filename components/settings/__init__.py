@@ -33,7 +33,7 @@ from components.settings.clusters import (
 from components.settings.faults import LICENSE_KEY, OIDC_CLIENT_SECRET, PROJECT, ConfigurationError, nearest, sentence
 from components.settings.fields import DnsLabel, KubeconfigSource, Section, Source, Values, Version, kubeconfig_source
 from components.settings.management import DashboardSettings, RbacSettings
-from components.settings.pki import PkiSettings
+from components.settings.pki import PkiSettings, pem_faults, pem_warnings, read
 from components.settings.relay import IstioGatewaySettings, RelaySettings
 from components.settings.values import Release, secret_keys, undone
 from components.settings.virtual_mesh import VirtualMeshSettings
@@ -45,6 +45,7 @@ __all__ = [
     "ClusterSettings",
     "ConfigurationError",
     "IstioGatewaySettings",
+    "PkiSettings",
     "RelaySettings",
     "Settings",
     "WorkerClusterSettings",
@@ -102,7 +103,11 @@ class Settings(Section):
         prefix = f"{PROJECT}:"
         raw = {key.removeprefix(prefix): value for key, value in CONFIG.get().items() if key.startswith(prefix)}
         secret = {key for key in raw if pulumi.runtime.is_config_secret(prefix + key)}
-        return cls.parse({key: _from_engine(value) for key, value in raw.items()}, secret)
+        config = {key: _from_engine(value) for key, value in raw.items()}
+        settings = cls.parse(config, secret)
+        for warning in pem_warnings(config, settings.authority):
+            pulumi.log.warn(warning)
+        return settings
 
     @classmethod
     def read(cls, stack_file: Path) -> "Settings":
@@ -126,6 +131,8 @@ class Settings(Section):
             wrong = {fault["loc"][0] for fault in error.errors()}
             faults += [sentence(cls, fault, secret) for fault in error.errors()]
         faults += _cluster_faults(raw)
+        namespace = raw.get("namespace", cls.model_fields["namespace"].default)
+        faults += pem_faults(raw, product.relay_authority(str(namespace)))
         if not wrong & {"version", "charts"}:
             faults += Charts.faults(Path(str(raw.get("charts", "charts"))), str(raw["version"]))
         if settings:
@@ -151,6 +158,12 @@ class Settings(Section):
                 f"{PROJECT}:{OIDC_CLIENT_SECRET} is given, but {PROJECT}:dashboard.authentication is none; write oidc "
                 f"there, or remove the secret with: pulumi config rm {PROJECT}:{OIDC_CLIENT_SECRET}"
             )
+        created = {MANAGEMENT: self.management_cluster} | {
+            f"workers.{worker.name}": worker for worker in self.worker_clusters if self.pki.per_worker
+        }
+        yield from self.pki.contradictions(
+            self.workers.keys(), [where for where, cluster in created.items() if cluster.namespaces.create]
+        )
         for where, values, release in self._values():
             yield from undone(where, values, release)
         pulled = [cluster.images.pull_secret for cluster in (self.management_cluster, *self.worker_clusters)]
@@ -178,6 +191,14 @@ class Settings(Section):
     def secret(self, key: str) -> pulumi.Output[str]:
         """A top-level secret key's content, without white space around it; to be had within a deployment only."""
         return pulumi.Config(PROJECT).require_secret(key).apply(str.strip)
+
+    @property
+    def pems(self) -> dict[str, pulumi.Output[str]]:
+        """Every PEM that the configuration names, by its key below `pki`, secret; within a deployment only."""
+        return {
+            key: pulumi.Output.secret(read(source)) if source.kind == "file" else self.secret(source.value)
+            for key, source in self.pki.sources.items()
+        }
 
     @property
     def license_key(self) -> pulumi.Output[str]:
