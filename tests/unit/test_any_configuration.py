@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components.settings import ConfigurationError, Settings
+from docs import reference
 from tests.unit.conftest import Run
 
 Path = tuple[str | int, ...]
@@ -88,6 +89,24 @@ def places(value: object, at: Path = ()) -> Iterator[Path]:
         yield from places(inner, (*at, key))
 
 
+def enumerated(described: object) -> Iterator[object]:
+    for key, inner in described.items() if isinstance(described, dict) else ():
+        yield from inner if key == "enum" else enumerated(inner)
+
+
+# What somebody could have meant to write somewhere else.
+PLAUSIBLE = [
+    *enumerated(reference.schema()["$defs"]),
+    "90s",
+    "1.2.8",
+    "10.0.0.1:9900",
+    "cluster-2",
+    "a.b",
+    {"a": "b"},
+    8443,
+]
+
+
 def reach(config: Any, place: Path) -> Any:
     for step in place:
         config = config[step]
@@ -97,15 +116,18 @@ def reach(config: Any, place: Path) -> Any:
 @st.composite
 def damaged(draw: st.DrawFn) -> dict[str, Any]:
     config: dict[str, Any] = copy.deepcopy(REAL[draw(st.sampled_from(sorted(REAL)))])
-    for _ in range(draw(st.integers(1, 3))):
+    for _ in range(draw(st.integers(1, 2))):
         there = list(places(config))
         if not there:
             break
-        *above, last = draw(st.sampled_from(there))
+        deepest = [place for place in there if not list(places(reach(config, place)))]
+        *above, last = draw(st.sampled_from(deepest) | st.sampled_from(there))
         around = reach(config, tuple(above))
-        match draw(st.sampled_from(["delete", "replace", "rename", "move", "wrap"])):
+        match draw(st.sampled_from(["delete", "change", "replace", "rename", "move", "wrap"])):
             case "delete":
                 del around[last]
+            case "change":
+                around[last] = draw(st.sampled_from(PLAUSIBLE))
             case "replace":
                 around[last] = draw(st.sampled_from(ODD) | st.text(max_size=8) | st.integers() | st.floats())
             case "rename" if isinstance(around, dict):
