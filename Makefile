@@ -3,14 +3,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= 2
 
-.PHONY: help setup demo test lint unit bench clean
+.PHONY: help setup demo test lint unit reference bench clean
 
 help:
-	@echo "make demo    the lab's clusters, a deployment on them, and its proof (WORKERS=$(WORKERS))"
-	@echo "make test    format, lint, types, layers and all tests"
-	@echo "make unit    the tests that need no cluster"
-	@echo "make bench   the program against the shell flow, as ratios"
-	@echo "make clean   end the lab and delete what was set up here"
+	@echo "make demo       the lab's clusters, a deployment on them, and its proof (WORKERS=$(WORKERS))"
+	@echo "make test       format, lint, types, layers and all tests"
+	@echo "make unit       the tests that need no cluster"
+	@echo "make reference  docs/configuration.md and its JSON Schema, from the settings"
+	@echo "make bench      the program against the shell flow, as ratios"
+	@echo "make clean      end the lab and delete what was set up here"
 
 setup: .venv/ready
 
@@ -30,6 +31,9 @@ lint: setup
 
 unit: setup lint
 	$(BIN)/python -m pytest tests/unit
+
+reference: setup
+	$(BIN)/python -m docs.reference
 
 test: setup lint
 	$(BIN)/python -m pytest

@@ -65,6 +65,9 @@ def _nothing_said(worker: object) -> object:
     return {} if worker is None else worker
 
 
+_may_be_empty = BeforeValidator(_nothing_said, json_schema_input_type=WorkerSettings | None)
+
+
 class Settings(Section):
     """A stack's configuration, under `gloo-mesh:` in its file."""
 
@@ -80,7 +83,7 @@ class Settings(Section):
     """A path (relative to the project, or from ~), {env: NAME} or {secret: KEY}; exec plugins work."""
     images: ImagesSettings = ImagesSettings()
     management: ManagementSettings = Field(examples=["{context: mgmt-cluster}"])
-    workers: dict[DnsLabel, Annotated[WorkerSettings, BeforeValidator(_nothing_said)]] = Field(
+    workers: dict[DnsLabel, Annotated[WorkerSettings, _may_be_empty]] = Field(
         min_length=1, examples=["{cluster-1: {}}"]
     )
     """By name, a DNS label that stays; contexts may be renamed."""

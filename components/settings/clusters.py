@@ -47,7 +47,9 @@ class ResourcesSettings(Section):
     """A container's resources, as in Kubernetes."""
 
     requests: dict[Literal["cpu", "memory"], str] = Field(default_factory=dict)
+    """What the scheduler sets aside, such as {cpu: 250m, memory: 256Mi}."""
     limits: dict[Literal["cpu", "memory"], str] = Field(default_factory=dict)
+    """What it may not exceed."""
 
 
 class IstioSettings(Section):
@@ -56,15 +58,18 @@ class IstioSettings(Section):
     revision: DnsLabel | None = None
     """Inject by istio.io/rev instead of istio-injection, and name istiod with it."""
     namespace: DnsLabel = "istio-system"
+    """Where istiod runs."""
 
 
 class AddonsSettings(Section):
     """A worker's rate limiter and external authentication."""
 
     enabled: bool = True
+    """False for a worker without them."""
     node_selector: Labels = Field(default_factory=dict)
+    """Labels of the nodes they may run on."""
     tolerations: list[dict[str, Any]] = Field(default_factory=list)
-    """As in a pod's spec."""
+    """Of nodes' taints, as in a pod's spec."""
 
 
 class WorkerValues(Section):

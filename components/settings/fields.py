@@ -58,6 +58,11 @@ def _source(needed: str, *kinds: Kind) -> Callable[[object], Source]:
     return parse
 
 
+def written(title: str, pattern: str) -> WithJsonSchema:
+    """What an editor and the reference are told of a text that a check of ours reads."""
+    return WithJsonSchema({"type": "string", "title": title, "pattern": f"^({pattern})$"})
+
+
 def contradiction(told: str) -> PydanticCustomError:
     """What a section's own validator raises when its keys, each right by itself, don't go together."""
     return PydanticCustomError(CONTRADICTION, "{told}", {"told": told})
@@ -74,6 +79,12 @@ def matching(pattern: str, needed: str) -> Callable[[str], str]:
     return check
 
 
+_DURATION = r"([1-9]\d{0,5})([smh])"
+_HOST = r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]"
+_DNS_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_DOMAIN = r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*"
+
+
 def _exact_version(version: str) -> str:
     if not semver.Version.is_valid(version) or "+" in version:
         raise ValueError("an exact version is needed, without a leading v, such as 1.2.9")
@@ -83,7 +94,7 @@ def _exact_version(version: str) -> str:
 
 
 def _seconds(duration: object) -> object:
-    match = re.fullmatch(r"([1-9]\d{0,5})([smh])", str(duration))
+    match = re.fullmatch(_DURATION, str(duration))
     if not match:
         raise ValueError("a duration is needed, such as 90s, 5m or 1h")
     return int(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
@@ -91,7 +102,7 @@ def _seconds(duration: object) -> object:
 
 def _address(address: str) -> str:
     host, _, port = address.rpartition(":")
-    named = re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]", host)
+    named = re.fullmatch(_HOST, host)
     if not named or not re.fullmatch(r"\d{1,5}", port) or not 0 < int(port) < 65536:
         raise ValueError("host:port is needed, such as relay.example.com:9900")
     return address
@@ -101,37 +112,43 @@ DnsLabel = Annotated[
     str,
     AfterValidator(
         matching(
-            r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?",
+            _DNS_LABEL,
             "a DNS label is needed: at most 63 lower-case letters, digits and dashes, such as cluster-1",
         )
     ),
+    written("DNS label", _DNS_LABEL),
 ]
 Domain = Annotated[
     str,
-    AfterValidator(
-        matching(
-            r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*",
-            "a DNS domain is needed, such as cluster.local",
-        )
-    ),
+    AfterValidator(matching(_DOMAIN, "a DNS domain is needed, such as cluster.local")),
+    written("DNS domain", _DOMAIN),
 ]
-Version = Annotated[str, AfterValidator(_exact_version)]
-Seconds = Annotated[
-    int, BeforeValidator(_seconds), WithJsonSchema({"type": "string", "pattern": "^[1-9][0-9]{0,5}[smh]$"})
+Version = Annotated[
+    str,
+    AfterValidator(_exact_version),
+    written("exact version", rf"{product.SUPPORTED_MAJOR}\.\d+\.\d+(-[0-9A-Za-z.-]+)?"),
 ]
-Address = Annotated[str, AfterValidator(_address)]
+Seconds = Annotated[int, BeforeValidator(_seconds), written("duration, such as 5m", _DURATION)]
+Address = Annotated[str, AfterValidator(_address), written("host:port", rf"({_HOST}):\d{{1,5}}")]
 """host:port."""
 Labels = dict[str, str]
 Values = dict[str, Any]
 """Values of a Helm chart, nested as in its values.yaml."""
 
-_NAMED = {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": False}
 
-
-def _schema(*kinds: str) -> dict[str, Any]:
-    forms: list[dict[str, Any]] = [{"type": "string"}] if "path" in kinds else []
-    forms += [{**_NAMED, "properties": {kind: {"type": "string"}}} for kind in kinds if kind != "path"]
-    return {"anyOf": forms}
+def _schema(plain: str, *kinds: Kind) -> WithJsonSchema:
+    forms: list[dict[str, Any]] = [{"type": "string", "title": plain, "pattern": r"^[^\n]*\S[^\n]*$"}] if plain else []
+    forms += [
+        {
+            "type": "object",
+            "title": f"{{{kind}: ...}}",
+            "properties": {kind: {"type": "string"}},
+            "required": [kind],
+            "additionalProperties": False,
+        }
+        for kind in kinds
+    ]
+    return WithJsonSchema({"anyOf": forms})
 
 
 kubeconfig_source = _source(
@@ -141,15 +158,13 @@ kubeconfig_source = _source(
     "env",
     "secret",
 )
-KubeconfigSource = Annotated[
-    Source, BeforeValidator(kubeconfig_source), WithJsonSchema(_schema("path", "env", "secret"))
-]
+KubeconfigSource = Annotated[Source, BeforeValidator(kubeconfig_source), _schema("path", "env", "secret")]
 PemSource = Annotated[
     Source,
     BeforeValidator(
         _source("{secret: KEY} of a top-level secret key that holds PEM, or {file: PATH}, is needed", "secret", "file")
     ),
-    WithJsonSchema(_schema("secret", "file")),
+    _schema("", "secret", "file"),
 ]
 PullSecret = Annotated[
     Source,
@@ -161,5 +176,5 @@ PullSecret = Annotated[
             "secret",
         )
     ),
-    WithJsonSchema(_schema("path", "secret")),
+    _schema("name", "secret"),
 ]

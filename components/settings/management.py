@@ -4,10 +4,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from components.settings.fields import Address, DnsLabel, Section, contradiction, matching
+from components.settings.fields import Address, DnsLabel, Section, contradiction, matching, written
 
+_URL = r"https?://[^\s/]\S*"
 Url = Annotated[
-    str, AfterValidator(matching(r"https?://[^\s/]\S*", "an address is needed, such as https://login.example.com/"))
+    str,
+    AfterValidator(matching(_URL, "an address is needed, such as https://login.example.com/")),
+    written("URL", _URL),
 ]
 
 
@@ -15,6 +18,7 @@ class SessionSettings(Section):
     """Where the dashboard keeps its users' sessions."""
 
     store: Literal["cookie", "redis"] = "cookie"
+    """In the users' cookies, or in redis."""
     host: Address | None = None
     """Of redis, host:port; the chart's own redis when not given."""
 
@@ -31,6 +35,7 @@ class OidcSettings(Section):
     issuer_url: Url = Field(examples=["https://login.example.com/"])
     """As the provider's discovery document names it."""
     client_id: str = Field(min_length=1, examples=["gloo-mesh-dashboard"])
+    """The dashboard's client, as the provider knows it."""
     app_url: Url = Field(examples=["https://gloo-mesh.example.com"])
     """The dashboard's own address, as users open it."""
     session: SessionSettings = SessionSettings()
@@ -40,14 +45,18 @@ class DashboardSettings(Section):
     """The dashboard; leaving it open to everyone has to be written out."""
 
     authentication: Literal["oidc", "none"]
+    """none leaves the dashboard open to whoever reaches it."""
     oidc: OidcSettings | None = None
+    """The provider; needed with authentication oidc."""
 
 
 class AdminSubject(Section):
     """One who may edit Gloo Mesh's resources although the webhook denies everyone else."""
 
     kind: Literal["User", "Group", "ServiceAccount"]
+    """As in a RoleBinding's subjects."""
     name: str = Field(min_length=1)
+    """As the API server authenticates it."""
     namespace: DnsLabel | None = None
     """Of a ServiceAccount."""
 

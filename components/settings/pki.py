@@ -22,7 +22,9 @@ class PairSettings(Section):
     """A certificate (or chain, leaf first) and its private key, PEM."""
 
     certificate: PemSource
+    """The certificate, intermediate authorities after it."""
     key: PemSource
+    """Its private key."""
 
 
 class PkiSettings(Section):

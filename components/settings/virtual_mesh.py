@@ -28,6 +28,7 @@ class VirtualMeshSettings(Section):
     """One VirtualMesh over every worker's Istio."""
 
     name: DnsLabel = "virtual-mesh"
+    """What the resource is called."""
     istio_ca: Literal["external", "glooMesh"] = "external"
     """Who issues Istio's CA certificates. The vendor recommends against glooMesh in production."""
     auto_restart_pods: Annotated[bool, AfterValidator(_never)] = False
