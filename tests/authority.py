@@ -39,12 +39,12 @@ class Made:
         uses: Sequence[ObjectIdentifier] = (),
         ca: bool = False,
         path_length: int | None = None,
-        signs: bool = True,
+        signs: bool | None = True,
         begins: timedelta = -DAY,
         ends: timedelta = 365 * DAY,
         key: CertificateIssuerPrivateKeyTypes | None = None,
     ) -> "Made":
-        """What this authority issues; `begins` and `ends` from now."""
+        """What this authority issues; `begins` and `ends` from now, `signs` None for no keyUsage."""
         return _make(name, names, uses, ca, path_length, signs, begins, ends, key, self)
 
     def server(self, *names: str) -> "Made":
@@ -57,9 +57,16 @@ class Made:
         return self.issue("client", names=(cluster,), uses=(CLIENT,))
 
 
-def root(name: str = "root", *, ca: bool = True, path_length: int | None = None, ends: timedelta = 3650 * DAY) -> Made:
+def root(
+    name: str = "root",
+    *,
+    ca: bool = True,
+    path_length: int | None = None,
+    signs: bool | None = True,
+    ends: timedelta = 3650 * DAY,
+) -> Made:
     """A certificate that vouches for itself."""
-    return _make(name, (), (), ca, path_length, True, -DAY, ends, None, None)
+    return _make(name, (), (), ca, path_length, signs, -DAY, ends, None, None)
 
 
 def private_pem(key: CertificateIssuerPrivateKeyTypes, encryption: serialization.KeySerializationEncryption) -> str:
@@ -74,7 +81,7 @@ def _make(
     uses: Sequence[ObjectIdentifier],
     ca: bool,
     path_length: int | None,
-    signs: bool,
+    signs: bool | None,
     begins: timedelta,
     ends: timedelta,
     key: CertificateIssuerPrivateKeyTypes | None,
@@ -90,11 +97,12 @@ def _make(
         .not_valid_before(now + begins)
         .not_valid_after(now + ends)
         .add_extension(x509.BasicConstraints(ca, path_length), critical=True)
-        .add_extension(
-            x509.KeyUsage(True, False, False, False, False, ca and signs, ca and signs, False, False), critical=True
-        )
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(own.public_key()), critical=False)
     )
+    if signs is not None:
+        may = ca and signs
+        usage = x509.KeyUsage(True, False, False, False, False, may, may, False, False)
+        builder = builder.add_extension(usage, critical=True)
     if issuer:
         known = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key())
         builder = builder.add_extension(known, critical=False)

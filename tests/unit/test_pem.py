@@ -276,7 +276,7 @@ def test_unknown_parts_are_left_out() -> None:
 
 
 def test_a_root_without_key_usage_as_the_vendors_script_makes_it_is_accepted() -> None:
-    assert list(pem.faults(Trust(authority=AUTHORITY, root=Pem("root", VENDORS_ROOT)))) == []
+    assert list(pem.faults(Trust(authority=AUTHORITY, root=Pem("root", root(signs=None).pem)))) == []
 
 
 @pytest.mark.parametrize("given", [ROOT.pem + MIDDLE.pem, MIDDLE.pem + ROOT.pem, ROOT.pem + ROOT.pem + MIDDLE.pem])
@@ -322,19 +322,3 @@ def test_a_damaged_pem_is_a_sentence_or_nothing(at: int, text: str, cut: int) ->
 
     assert all(fault.endswith(".") for fault in told)
     assert told or pem.anchor_pem(damaged) == ROOT.pem
-
-
-# By the page's `openssl req -x509 … -addext "subjectAltName = DNS:*.gloo-mesh"`, EC instead of RSA for its length.
-VENDORS_ROOT = """-----BEGIN CERTIFICATE-----
-MIIBxjCCAWugAwIBAgIUe8E76lhD6lPeZABgxaQVC7Ju3ZEwCgYIKoZIzj0EAwIw
-KzEUMBIGA1UEAwwLKi5nbG9vLW1lc2gxEzARBgNVBAoMCnJlbGF5LXJvb3QwIBcN
-MjYxMTIyMDI1NjI2WhgPMjEyNjEwMjkwMjU2MjZaMCsxFDASBgNVBAMMCyouZ2xv
-by1tZXNoMRMwEQYDVQQKDApyZWxheS1yb290MFkwEwYHKoZIzj0CAQYIKoZIzj0D
-AQcDQgAEn3MDA8/eGi76lBqgEtvMeVqfZiYUTkPJ8RuNv3apVL3y9veAmGde0XBm
-QNCA9h1Bzbq7wWuijJERexg+a9ug9qNrMGkwHQYDVR0OBBYEFBuPe8zsbQz+PgRt
-GKFTQf9yoPOyMB8GA1UdIwQYMBaAFBuPe8zsbQz+PgRtGKFTQf9yoPOyMA8GA1Ud
-EwEB/wQFMAMBAf8wFgYDVR0RBA8wDYILKi5nbG9vLW1lc2gwCgYIKoZIzj0EAwID
-SQAwRgIhAMjX+8J+IbOOGyPAwlgJXOvgKsGz0j1h5ZGyE25jHyICAiEAydn9SqVE
-USWEO95+kGxlqRp3EflQp5QuwVI19TyrkWQ=
------END CERTIFICATE-----
-"""

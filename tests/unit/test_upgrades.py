@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ import pytest
 
 from components.charts import read_lock, write_lock
 from components.settings import Settings
+from components.upgrade import before_upgrade
+from operations import program
 from tests.unit.conftest import Run, vendor
 from tests.unit.test_settings import faults, only_fault
 
@@ -141,18 +142,30 @@ def test_a_change_of_anything_but_the_version_looks_at_no_cluster(
     change(stack, before, {"version": "1.2.9"})
 
 
+def test_a_preview_of_an_upgrade_looks_at_no_cluster(stack: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("components.upgrade.connected", lambda _: pytest.fail("the cluster was asked"))
+
+    change(stack, {"version": "1.2.8"}, {"version": "1.2.9"})
+
+
 def test_a_cluster_that_cant_be_asked_for_leftovers_is_a_warning_and_no_failure(
-    config: dict[str, Any],
-    deploy: Callable[..., Run],
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    stack: Run, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    warnings: list[str] = []
+    monkeypatch.setattr("pulumi.log.warn", warnings.append)
     monkeypatch.setattr("pulumi.runtime.is_dry_run", lambda: False)
-    stack = deploy(config | {"relay": {"dialFromHere": False}})
+    cluster = Settings.parse(config, ("licenseKey",)).worker_clusters[0]
+
+    def hook_alone() -> None:
+        before_upgrade(cluster)
+
+    with program.recording("test", {}, []) as recorder:
+        program.drained(hook_alone)
+    stack.hooks.update(recorder.hooks)
 
     # The test's kubeconfig leads nowhere.
-    with caplog.at_level(logging.WARNING):
-        change(stack, {"version": "1.2.8"}, {"version": "1.2.9"})
+    change(stack, {"version": "1.2.8"}, {"version": "1.2.9"})
 
-    assert "cluster cluster-1 could not be removed" in caplog.text
-    assert "delete pod/enterprise-agent-test rolebinding/enterprise-agent-test" in caplog.text
+    (warning,) = warnings
+    assert "cluster cluster-1 could not be removed" in warning
+    assert "delete pod/enterprise-agent-test rolebinding/enterprise-agent-test" in warning
