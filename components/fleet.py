@@ -15,6 +15,7 @@ import pulumi_kubernetes as k8s
 
 from components import product
 from components.charts import Charts
+from components.namespace import Namespace
 from components.relay_pki import RelayPki, fingerprint
 
 
@@ -25,7 +26,7 @@ class FleetArgs:
     namespace: pulumi.Input[str]
     charts: Charts
     pki: RelayPki
-    namespaces: Mapping[str, k8s.core.v1.Namespace]
+    namespaces: Mapping[str, Namespace]
     """By cluster name, the namespace whose UID tells that cluster from any other."""
     versions: Mapping[str, str]
     """By cluster name, the version of its releases; agents may lag behind management."""
@@ -37,14 +38,14 @@ class Fleet(pulumi.ComponentResource):
     """The record of a fleet."""
 
     identities: pulumi.Output[dict[str, str]]
-    """By cluster name, the UID of the namespace this program made there."""
+    """By cluster name, the UID of its `gloo-mesh` namespace."""
     certificates: pulumi.Output[dict[str, dict[str, str]]]
     """By certificate, its sha256 and its end (RFC 3339)."""
 
     def __init__(self, name: str, args: FleetArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("gloo-mesh:index:Fleet", name, None, opts)
         self.identities = pulumi.Output.all(
-            **{cluster: namespace.metadata.uid for cluster, namespace in args.namespaces.items()}
+            **{cluster: namespace.uid for cluster, namespace in args.namespaces.items()}
         )
         certificates = {
             "relay-root": args.pki.root_certificate,

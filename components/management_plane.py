@@ -14,6 +14,7 @@ import pulumi_kubernetes as k8s
 from components import product
 from components.images import pull_secret
 from components.management_values import management_values
+from components.namespace import Namespace, namespace
 from components.relay_pki import Issued, RelayPki, fingerprint
 from components.release import crds_release, release
 from components.settings import Settings
@@ -36,7 +37,7 @@ class ManagementPlaneArgs:
 class ManagementPlane(pulumi.ComponentResource):
     """Gloo Mesh Enterprise itself, on the cluster of the provider it is given."""
 
-    namespace: k8s.core.v1.Namespace
+    namespace: Namespace
     crds: k8s.helm.v3.Release
     release: k8s.helm.v3.Release
     masked_values: Values
@@ -45,12 +46,12 @@ class ManagementPlane(pulumi.ComponentResource):
     def __init__(self, name: str, args: ManagementPlaneArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("gloo-mesh:index:ManagementPlane", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        settings, charts = args.settings, args.settings.charts
-        self.namespace = k8s.core.v1.Namespace(f"{name}-namespace", metadata={"name": settings.namespace}, opts=child)
-        namespace = self.namespace.metadata.name
+        settings, charts, cluster = args.settings, args.settings.charts, args.settings.management_cluster
+        self.namespace = namespace(f"{name}-namespace", settings.namespace, cluster.namespaces, self)
+        within = self.namespace.name
         pki = args.pki
         secrets = [
-            secret(f"{name}-{secret_name}", secret_name, namespace, content, child)
+            secret(f"{name}-{secret_name}", secret_name, within, content, child)
             for secret_name, content in {
                 product.RELAY_SERVER_SECRET: _pair(pki.server, pki),
                 product.RELAY_SIGNING_SECRET: _pair(pki.signing, pki),
@@ -59,11 +60,8 @@ class ManagementPlane(pulumi.ComponentResource):
                 product.RELAY_FORWARDING_TOKEN_SECRET: {"token": pki.forwarding_token},
             }.items()
         ]
-        images = settings.management_cluster.images
-        secrets += pull_secret(f"{name}-pull-secret", images, namespace, settings.secret, child)
-        self.crds = crds_release(
-            f"{name}-crds", charts, product.MANAGEMENT_CHART, namespace, args.before_upgrade, child
-        )
+        secrets += pull_secret(f"{name}-pull-secret", cluster.images, within, settings.secret, child)
+        self.crds = crds_release(f"{name}-crds", charts, product.MANAGEMENT_CHART, within, args.before_upgrade, child)
         certificates = pulumi.Output.all(
             pki.root_certificate.cert_pem, pki.server.certificate.cert_pem, pki.signing.certificate.cert_pem
         ).apply(lambda pems: fingerprint(*pems))
@@ -72,7 +70,7 @@ class ManagementPlane(pulumi.ComponentResource):
             product.MANAGEMENT_RELEASE,
             charts,
             product.MANAGEMENT_CHART,
-            namespace,
+            within,
             args.before_upgrade,
             values=management_values(settings, certificates, settings.secret),
             timeout=settings.relay.ready_within,

@@ -60,7 +60,7 @@ class RelayExposure(pulumi.ComponentResource):
                 f"{name}-istio",
                 IstioGatewayArgs(
                     gateway=gateway,
-                    namespace=args.management.namespace.metadata.name,
+                    namespace=args.management.namespace.name,
                     authority=args.authority,
                     relay_host=relay_host,
                 ),

@@ -76,7 +76,7 @@ class VirtualMesh(pulumi.ComponentResource):
             name,
             api_version=product.MESH_API_VERSION,
             kind=kind,
-            metadata={"name": resource_name, "namespace": args.management.namespace.metadata.name},
+            metadata={"name": resource_name, "namespace": args.management.namespace.name},
             spec=spec,
             opts=pulumi.ResourceOptions(
                 parent=self,

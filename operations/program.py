@@ -17,6 +17,8 @@ from google.protobuf.json_format import MessageToDict
 from pulumi.runtime import mocks, rpc, settings
 
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
+PYTHON_VARIABLE = "GLOO_MESH_PYTHON"
+"""Names the interpreter that `components/place-addons` runs on."""
 
 
 def run() -> None:
@@ -36,6 +38,8 @@ class Registered:
     dependencies: frozenset[str]
     """`type::name` of everything it waits for."""
     protect: bool
+    aliases: tuple[str, ...]
+    """The types it had before."""
     before_update: tuple[str, ...]
     on_error: tuple[str, ...]
     timeouts: tuple[str, str]
@@ -76,7 +80,7 @@ class _Outputs(mocks.Mocks):
             outputs |= {
                 "status": {"addresses": [{"type": "InternalIP", "address": f"(address of {args.resource_id})"}]}
             }
-        elif args.typ.endswith(":Namespace"):
+        elif args.typ.endswith((":Namespace", ":NamespacePatch")):
             outputs["metadata"] = {**outputs["metadata"], "uid": f"(UID of {args.name})"}
         return f"{args.name}-id", outputs
 
@@ -114,6 +118,7 @@ class Recorder(mocks.MockMonitor):
                     provider=_name(request.provider.rpartition("::")[0]),
                     dependencies=frozenset(map(_key, request.dependencies)),
                     protect=request.protect,
+                    aliases=tuple(alias.spec.type for alias in request.aliases),
                     before_update=tuple(request.hooks.before_update),
                     on_error=tuple(request.hooks.on_error),
                     timeouts=(request.customTimeouts.create, request.customTimeouts.update),
@@ -134,6 +139,7 @@ class Recorder(mocks.MockMonitor):
                 provider=_name(request.provider.rpartition("::")[0]),
                 dependencies=frozenset(map(_key, request.dependencies)),
                 protect=False,
+                aliases=(),
                 before_update=(),
                 on_error=(),
                 timeouts=("", ""),
