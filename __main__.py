@@ -76,6 +76,7 @@ for cluster in settings.worker_clusters:
             authority=settings.authority,
             relay_address=relay.address_for(cluster.relay_address),
             before_upgrade=on_upgrade,
+            secret=settings.secret,
             management=management,
             management_provider=on_management,
             webhook_not_ready=not_ready,
@@ -83,15 +84,16 @@ for cluster in settings.worker_clusters:
         on_worker,
     )
     registrations.append(worker.registration)
-    addons = Addons(
-        f"{cluster.name}-addons",
-        AddonsArgs(charts=own_charts, license_key=license_key, before_upgrade=on_upgrade),
-        on_worker,
-    )
     versions[cluster.name] = cluster.version
     namespaces[cluster.name] = worker.namespace
-    values[f"{cluster.name}/{product.AGENT_RELEASE}"] = worker.values
-    values[f"{cluster.name}/{product.ADDONS_RELEASE}"] = addons.masked_values
+    values[f"{cluster.name}/{product.AGENT_RELEASE}"] = worker.masked_values
+    if cluster.addons.enabled:
+        addons = Addons(
+            f"{cluster.name}-addons",
+            AddonsArgs(cluster=cluster, charts=own_charts, before_upgrade=on_upgrade, secret=settings.secret),
+            on_worker,
+        )
+        values[f"{cluster.name}/{product.ADDONS_RELEASE}"] = addons.masked_values
 
 if settings.virtual_mesh:
     VirtualMesh(

@@ -1,8 +1,10 @@
 """A worker's rate limiter and external authentication, in a namespace that Istio injects.
 
-Owns the addons namespace and release of one worker. Istio and its webhook are there already.
+Owns the addons' namespace, what has to be in it before them, and their release. Istio is there already.
 """
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pulumi
@@ -10,51 +12,115 @@ import pulumi_kubernetes as k8s
 
 from components import product
 from components.charts import Charts
+from components.images import pull_secret, pull_secret_name
 from components.management_plane import MASKED
+from components.management_values import Secret
+from components.namespace import namespace
 from components.release import release
+from components.settings import WorkerClusterSettings
+from components.settings.clusters import layered
+from components.settings.faults import LICENSE_KEY
+from components.settings.fields import Values
+from components.settings.values import filled
 
 
 @dataclass(frozen=True, kw_only=True)
 class AddonsArgs:
     """What the addons need to know."""
 
+    cluster: WorkerClusterSettings
     charts: Charts
-    license_key: pulumi.Input[str]
     before_upgrade: pulumi.ResourceHook
+    secret: Callable[[str], pulumi.Output[str]]
+    """Gives the content of a top-level secret key."""
 
 
 class Addons(pulumi.ComponentResource):
     """The addons on the cluster of the provider they are given. They wait for no relay."""
 
-    masked_values: dict[str, pulumi.Input[object]]
-    """The release's values with the licence masked; safe to hash and to show."""
+    masked_values: Values
+    """The release's values with secrets masked; safe to hash and to show."""
 
     def __init__(self, name: str, args: AddonsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("gloo-mesh:index:Addons", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        cluster = args.cluster
+        revision = cluster.istio.revision
         # Injection happens as a pod is made, so the label has to be there before the release.
-        namespace = k8s.core.v1.Namespace(
-            f"{name}-namespace",
-            metadata={"name": product.ADDONS_NAMESPACE, "labels": product.INJECTION_LABEL},
-            opts=pulumi.ResourceOptions(parent=self),
-        )
-        self.masked_values = _values(MASKED)
+        injected = {product.REVISION_LABEL: revision} if revision else {product.INJECTION_LABEL: "enabled"}
+        made = namespace(f"{name}-namespace", product.ADDONS_NAMESPACE, cluster.namespaces, self, injected)
+        before = pull_secret(f"{name}-pull-secret", cluster.images, made.name, args.secret, child)
+        if cluster.platform == "openshift":
+            before = [*before, *_openshift(name, made.name, child)]
+        placement = _placement(cluster)
+        self.masked_values = _values(cluster, placement, lambda _: MASKED)
         installed = release(
             f"{name}-release",
             product.ADDONS_RELEASE,
             args.charts,
             product.AGENT_CHART,
-            namespace.metadata.name,
+            made.name,
             args.before_upgrade,
-            values=_values(args.license_key),
-            opts=pulumi.ResourceOptions(parent=self),
+            values=_values(cluster, placement, args.secret),
+            postrender=product.POST_RENDERER if placement else None,
+            # Pods name the pull secret, and OpenShift lets them in; the chart tells Pulumi of neither.
+            opts=pulumi.ResourceOptions(parent=self, depends_on=before),
         )
         self.register_outputs({"release": installed.name})
 
 
-def _values(license_key: pulumi.Input[str]) -> dict[str, pulumi.Input[object]]:
-    return {
-        "licenseKey": license_key,
+def _values(cluster: WorkerClusterSettings, placement: Values, secret: Secret) -> Values:
+    addon: Values = {"enabled": True}
+    if placement:
+        addon["extraTemplateAnnotations"] = {product.PLACEMENT_ANNOTATION: json.dumps(placement, sort_keys=True)}
+    ours: Values = {
+        "licenseKey": secret(LICENSE_KEY),
         "enterpriseAgent": {"enabled": False},
-        "rate-limiter": {"enabled": True},
-        "ext-auth-service": {"enabled": True},
+        "rate-limiter": addon,
+        "ext-auth-service": addon,
     }
+    return layered(ours, filled(cluster.values.addons, secret))
+
+
+def _placement(cluster: WorkerClusterSettings) -> Values:
+    """What the post-renderer sets; empty where the chart's own defaults are to hold."""
+    wanted: Values = {
+        "nodeSelector": cluster.addons.node_selector,
+        "tolerations": [
+            toleration.model_dump(by_alias=True, exclude_none=True) for toleration in cluster.addons.tolerations
+        ],
+        "registry": cluster.images.registry,
+        "pullSecret": pull_secret_name(cluster.images),
+    }
+    return {key: value for key, value in wanted.items() if value}
+
+
+def _openshift(name: str, within: pulumi.Input[str], opts: pulumi.ResourceOptions) -> list[pulumi.Resource]:
+    """The addons' fixed user ids allowed, and injection's network attached (vendor page: OpenShift)."""
+    api_version, kind, attachment = product.ISTIO_CNI_ATTACHMENT
+    return [
+        k8s.rbac.v1.RoleBinding(
+            f"{name}-any-user",
+            metadata={"name": product.OPENSHIFT_ANY_USER, "namespace": within},
+            role_ref={
+                "api_group": "rbac.authorization.k8s.io",
+                "kind": "ClusterRole",
+                "name": product.OPENSHIFT_ANY_USER,
+            },
+            subjects=[
+                {
+                    "api_group": "rbac.authorization.k8s.io",
+                    "kind": "Group",
+                    "name": f"system:serviceaccounts:{product.ADDONS_NAMESPACE}",
+                }
+            ],
+            opts=opts,
+        ),
+        k8s.apiextensions.CustomResource(
+            f"{name}-istio-cni",
+            api_version=api_version,
+            kind=kind,
+            metadata={"name": attachment, "namespace": within},
+            opts=opts,
+        ),
+    ]

@@ -1,34 +1,171 @@
-"""A client for a cluster, for what is asked of it beside Pulumi's provider.
+"""A client for a cluster, for what is asked of it beside Pulumi's provider, with the same credentials.
 
-Owns how a kubeconfig and a context become a connection; what is asked is the caller's.
+Owns what the client library leaves out or does without a deadline: credential plugins, token files with a line's end,
+proxies with a password. Whatever goes wrong is one sentence, and never repeats a credential.
 """
 
+import base64
+import json
 import os
-from typing import TYPE_CHECKING, Any
+import re
+import signal
+import subprocess
+import urllib.parse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import pulumi
-
-from components.settings import PROJECT, ClusterSettings
+from components.settings import ClusterSettings
+from components.settings import kubeconfig as kubeconfigs
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
 
+LOGIN_SECONDS = 30
+"""Deadline of a credential plugin; signing in through a cloud takes a few."""
+
+
+class AccessError(Exception):
+    """Why a cluster can't be entered."""
+
+
+class HangingLoginError(AccessError):
+    """A credential plugin that doesn't come back; Pulumi's plugin has no deadline, and would wait for ever."""
+
 
 def connected(cluster: ClusterSettings) -> "ApiClient":
-    """A client that tries everything once; the caller gives each request its deadline."""
+    """A client that tries everything once; the caller gives each request its deadline. Raises AccessError."""
     # Half a second to import, so only what reaches for clusters pays for it.
-    import yaml
     from kubernetes import client, config
 
+    source = cluster.kubeconfig
+    try:
+        kubeconfig = kubeconfigs.read(source, {source.value: cluster.kubeconfig_content})
+    except kubeconfigs.KubeconfigError as error:
+        raise AccessError(f"its kubeconfig is {source}; {error}") from None
+    if kubeconfig is None:
+        raise AccessError(f"its kubeconfig is {source}, which isn't decrypted here")
+    server, user = kubeconfig.of("cluster", cluster.context), kubeconfig.of("user", cluster.context)
+    document = {
+        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+        "clusters": [{"name": "it", "cluster": server}],
+        "users": [{"name": "it", "user": _signed_in(server, user)}],
+    }
     untyped: Any = config
     settings = client.Configuration()
     # Its default of three retries would make four deadlines of one.
     settings.retries = False
-    if cluster.kubeconfig.kind == "secret":
-        content = yaml.safe_load(pulumi.Config(PROJECT).require(cluster.kubeconfig.value))
-        untyped.load_kube_config_from_dict(content, cluster.context, client_configuration=settings)
-    else:
-        path = cluster.kubeconfig.value
-        path = os.environ[path] if cluster.kubeconfig.kind == "env" else path
-        untyped.load_kube_config(path, cluster.context, client_configuration=settings)
+    try:
+        untyped.load_kube_config_from_dict(document, "it", client_configuration=settings, persist_config=False)
+    except (untyped.ConfigException, OSError, ValueError) as error:
+        # What it says of files is wanted; a value that it can't decode isn't repeated.
+        why = "" if isinstance(error, ValueError) else f": {error}"
+        raise AccessError(f"its kubeconfig {source} can't be used{why}") from None
+    if "proxy-url" in server:
+        _through(settings, str(server["proxy-url"]))
     return client.ApiClient(settings)
+
+
+def reason(error: Exception) -> str:
+    """Why a request failed, in a line without credentials."""
+    from kubernetes.client import ApiException
+
+    if isinstance(error, ApiException):
+        untyped: Any = error
+        return f"answers {untyped.status} {untyped.reason}"
+    text = " ".join(str(error).split())[:200] or type(error).__name__
+    return re.sub(r"//[^/@\s]*@", "//", text)
+
+
+def _signed_in(server: Mapping[str, Any], user: Mapping[str, Any]) -> dict[str, Any]:
+    """A kubeconfig's user with what its token file or its credential plugin says, in Go's order of precedence."""
+    signed_in = {key: value for key, value in user.items() if key not in ("exec", "tokenFile")}
+    if user.get("tokenFile"):
+        try:
+            signed_in["token"] = Path(user["tokenFile"]).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            _refuse(f"its token file {user['tokenFile']} can't be read", getattr(error, "strerror", None) or "not text")
+    elif "exec" in user and not user.get("token"):
+        status = _asked(server, user["exec"])
+        if "token" in status:
+            signed_in["token"] = status["token"]
+        for theirs, ours in (("clientCertificateData", "client-certificate"), ("clientKeyData", "client-key")):
+            if theirs in status:
+                signed_in[f"{ours}-data"] = base64.b64encode(str(status[theirs]).encode()).decode()
+    # An error of the HTTP library about a header repeats the header.
+    if not re.fullmatch(r"[\x21-\x7e]*", str(signed_in.get("token") or "")):
+        _refuse("its token isn't one line of plain characters")
+    return signed_in
+
+
+def _asked(server: Mapping[str, Any], plugin: Mapping[str, Any]) -> dict[str, Any]:
+    """What a credential plugin answers; kubernetes.io, client-go credential plugins."""
+    command = [str(plugin.get("command")), *map(str, plugin.get("args") or [])]
+    request: dict[str, Any] = {
+        "apiVersion": plugin.get("apiVersion"),
+        "kind": "ExecCredential",
+        "spec": {"interactive": False},
+    }
+    if plugin.get("provideClusterInfo"):
+        extensions = {entry["name"]: entry["extension"] for entry in _entries(server, "extensions")}
+        request["spec"]["cluster"] = {
+            "server": server.get("server"),
+            "tls-server-name": server.get("tls-server-name"),
+            "insecure-skip-tls-verify": server.get("insecure-skip-tls-verify", False),
+            "certificate-authority-data": server.get("certificate-authority-data"),
+            "proxy-url": server.get("proxy-url"),
+            "config": extensions.get("client.authentication.k8s.io/exec"),
+        }
+    environment = {
+        **os.environ,
+        **{entry["name"]: entry["value"] for entry in _entries(plugin, "env")},
+        "KUBERNETES_EXEC_INFO": json.dumps(request),
+    }
+    name = f"its credential plugin {Path(command[0]).name}"
+    try:
+        # A group of its own, because what a wrapper script started must end with it.
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+    except OSError as error:
+        _refuse(f"{name} can't be started", error.strerror)
+    try:
+        answer, said = process.communicate(timeout=LOGIN_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise HangingLoginError(
+            f"{name} hasn't answered within {LOGIN_SECONDS} s; see what it waits for by running it in a terminal"
+        ) from None
+    if process.returncode:
+        last = said.decode(errors="replace").strip().splitlines()[-1:]
+        _refuse(f"{name} failed with exit code {process.returncode}", *last)
+    try:
+        return dict(json.loads(answer)["status"])
+    except (ValueError, KeyError, TypeError):
+        _refuse(f"{name} answered with something else than an ExecCredential")
+
+
+def _entries(section: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    return section.get(key) or []
+
+
+def _through(settings: Any, proxy: str) -> None:
+    """Take a kubeconfig's proxy, which NO_PROXY doesn't overrule, with the password that may be in its address."""
+    from urllib3.util import make_headers
+
+    parts = urllib.parse.urlsplit(proxy)
+    settings.no_proxy = ""
+    if parts.username:
+        login = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+        settings.proxy_headers = make_headers(proxy_basic_auth=login)
+        settings.proxy = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _refuse(what: str, why: str | None = None) -> NoReturn:
+    raise AccessError(f"{what}{f' ({why})' if why else ''}")

@@ -20,7 +20,8 @@ TEST_OBJECTS = {MANAGEMENT_RELEASE: "enterprise-networking-test", AGENT_RELEASE:
 """By release, the Pod and the RoleBinding that `helm test` leaves behind; the vendor's upgrade deletes them."""
 
 ADDONS_NAMESPACE = "gloo-mesh-addons"
-INJECTION_LABEL = {"istio-injection": "enabled"}
+INJECTION_LABEL = "istio-injection"
+REVISION_LABEL = "istio.io/rev"
 
 RELAY_SERVER_SECRET = "relay-server-tls-secret"
 RELAY_SIGNING_SECRET = "relay-tls-signing-secret"
@@ -66,12 +67,23 @@ RELAY_SERVICE = "enterprise-networking"
 RELAY_PORT = 9900
 RELAY_PORT_NAME = "grpc"
 
+OPENSHIFT_ANY_USER = "system:openshift:scc:anyuid"
+"""The ClusterRole behind `oc adm policy add-scc-to-group anyuid`."""
+ISTIO_CNI_ATTACHMENT = ("k8s.cni.cncf.io/v1", "NetworkAttachmentDefinition", "istio-cni")
+"""apiVersion, kind and name of what OpenShift's network needs in an injected namespace."""
+
 CLUSTER_API_VERSION = "multicluster.solo.io/v1alpha1"
 CLUSTER_KIND = "KubernetesCluster"
 
 FLEET_CONFIG_MAP = "gloo-mesh-fleet"
 CERTIFICATES_ANNOTATION = "gloo-mesh.fleet/certificates"
 """On a pod template: the fingerprints of what its pods mount, so that a renewal restarts them."""
+
+PLACEMENT_ANNOTATION = "gloo-mesh.fleet/placement"
+"""On the addons' pod templates, for the post-renderer: where they may run and where their images come from."""
+POST_RENDERER = "./components/place-addons"
+ADDONS = ("rate-limiter", "ext-auth-service", "redis")
+"""The addons' Deployments; their sub-charts have no values for what the post-renderer sets."""
 
 
 def crds_chart(chart: str) -> str:

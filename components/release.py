@@ -23,6 +23,7 @@ def release(
     opts: pulumi.ResourceOptions,
     values: Mapping[str, pulumi.Input[Any]] | None = None,
     timeout: int | None = None,
+    postrender: str | None = None,
 ) -> k8s.helm.v3.Release:
     """A vendored chart's release; `timeout` in seconds, Helm's own five minutes by default."""
     hooks = pulumi.ResourceOptions(hooks=pulumi.ResourceHookBinding(before_update=[before_upgrade]))
@@ -34,6 +35,7 @@ def release(
         version=charts.version,
         values=values,
         timeout=timeout,
+        postrender=postrender,
         skip_crds=True,
         # Otherwise Helm keeps values that the configuration no longer names.
         reset_values=True,

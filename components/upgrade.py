@@ -11,7 +11,7 @@ from typing import Any
 import pulumi
 
 from components import product
-from components.connection import connected
+from components.connection import connected, reason
 from components.settings import ClusterSettings
 from components.versions import is_downgrade
 
@@ -36,10 +36,10 @@ def before_upgrade(cluster: ClusterSettings) -> pulumi.ResourceHook:
                 "worker has one."
             )
         if not only_looking and (leftover := product.TEST_OBJECTS.get(after["name"])):
-            reason = await asyncio.to_thread(_remove, cluster, after, leftover)
-            if reason:
+            kept = await asyncio.to_thread(_remove, cluster, after, leftover)
+            if kept:
                 pulumi.log.warn(
-                    f"What Helm's tests left on cluster {cluster.name} could not be removed ({reason}); should the "
+                    f"What Helm's tests left on cluster {cluster.name} could not be removed ({kept}); should the "
                     f"upgrade of {after['name']} fail over it: kubectl --context {cluster.context} "
                     f"-n {after['namespace']} delete pod/{leftover} rolebinding/{leftover}"
                 )
@@ -67,5 +67,5 @@ def _remove(cluster: ClusterSettings, release: Mapping[str, Any], name: str) -> 
                 if untyped.status != 404:
                     return f"{untyped.status} {untyped.reason}"
     except Exception as error:
-        return " ".join(str(error).split())[:200] or type(error).__name__
+        return reason(error)
     return None

@@ -4,6 +4,7 @@ Owns what the agent needs on its own cluster, and the worker's KubernetesCluster
 cluster. A worker never gets a key of an authority. Its addons are a component of their own.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pulumi
@@ -11,12 +12,16 @@ import pulumi_kubernetes as k8s
 
 from components import product
 from components.charts import Charts
-from components.management_plane import ManagementPlane, secret
-from components.management_values import restart_with
+from components.images import image_values, pull_secret
+from components.management_plane import MASKED, ManagementPlane, secret
+from components.management_values import Secret, restart_with
 from components.namespace import Namespace, namespace
 from components.relay_pki import RelayPki
 from components.release import crds_release, release
 from components.settings import WorkerClusterSettings
+from components.settings.clusters import layered
+from components.settings.fields import Values
+from components.settings.values import filled
 
 # In state; rename with an alias.
 _SECRETS = {
@@ -37,6 +42,8 @@ class WorkerClusterArgs:
     authority: str
     before_upgrade: pulumi.ResourceHook
     relay_address: pulumi.Input[str]
+    secret: Callable[[str], pulumi.Output[str]]
+    """Gives the content of a top-level secret key."""
     management: ManagementPlane
     management_provider: k8s.Provider
     """For the registration alone; everything else goes to the component's own provider."""
@@ -48,8 +55,8 @@ class WorkerCluster(pulumi.ComponentResource):
 
     namespace: Namespace
     registration: k8s.apiextensions.CustomResource
-    values: dict[str, pulumi.Input[object]]
-    """The agent release's values; nothing in them is secret."""
+    masked_values: Values
+    """The agent release's values with secrets masked; safe to hash and to show."""
 
     def __init__(self, name: str, args: WorkerClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("gloo-mesh:index:WorkerCluster", name, None, opts)
@@ -60,16 +67,10 @@ class WorkerCluster(pulumi.ComponentResource):
             secret(f"{name}-{_SECRETS[secret_name]}", secret_name, within, content, child)
             for secret_name, content in args.pki.worker_secrets(args.cluster.name).items()
         ]
+        secrets += pull_secret(f"{name}-pull-secret", args.cluster.images, within, args.secret, child)
         crds = crds_release(f"{name}-crds", args.charts, product.AGENT_CHART, within, args.before_upgrade, child)
-        self.values = {
-            "relay": {
-                "cluster": args.cluster.name,
-                "serverAddress": args.relay_address,
-                "authority": args.authority,
-            },
-            "settingsRef": {"namespace": args.namespace},
-            "enterpriseAgent": {"deploymentOverrides": restart_with(args.pki.worker_fingerprint(args.cluster.name))},
-        }
+        certificates = args.pki.worker_fingerprint(args.cluster.name)
+        self.masked_values = _values(args, certificates, lambda _: MASKED)
         agent = release(
             f"{name}-agent",
             product.AGENT_RELEASE,
@@ -77,7 +78,7 @@ class WorkerCluster(pulumi.ComponentResource):
             product.AGENT_CHART,
             within,
             args.before_upgrade,
-            values=self.values,
+            values=_values(args, certificates, args.secret),
             # The chart looks its secrets up by name, which Pulumi cannot see, as it can't that a relay must answer
             # behind an address that is configured.
             opts=pulumi.ResourceOptions(parent=self, depends_on=[*secrets, crds, args.management.release]),
@@ -97,3 +98,25 @@ class WorkerCluster(pulumi.ComponentResource):
             ),
         )
         self.register_outputs({"agent": agent.name})
+
+
+def _values(args: WorkerClusterArgs, certificates: pulumi.Input[str], secret: Secret) -> Values:
+    """What isn't configured isn't written, so that the chart's own defaults hold; what is passed through comes last."""
+    cluster = args.cluster
+    agent: Values = {"deploymentOverrides": restart_with(certificates)}
+    if image := image_values(cluster.images, cluster.version):
+        agent["image"] = image
+    if resources := cluster.resources.model_dump(exclude_defaults=True):
+        agent["resources"] = resources
+    if cluster.platform == "openshift":
+        agent["floatingUserId"] = True
+    ours: Values = {
+        "relay": {
+            "cluster": cluster.name,
+            "serverAddress": args.relay_address,
+            "authority": args.authority,
+        },
+        "settingsRef": {"namespace": args.namespace},
+        "enterpriseAgent": agent,
+    }
+    return layered(ours, filled(cluster.values.agent, secret))

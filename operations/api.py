@@ -9,7 +9,7 @@ import time
 from typing import Any
 from urllib.parse import quote
 
-from components.connection import connected
+from components.connection import connected, reason
 from components.settings import ClusterSettings
 
 SECONDS = 15
@@ -36,7 +36,7 @@ class Api:
         try:
             self._client: Any = connected(cluster)
         except Exception as error:
-            raise Unanswered(_said(error)) from None
+            raise Unanswered(reason(error)) from None
         self._until = until
         self._kinds: dict[str, dict[str, Any]] = {}
 
@@ -92,17 +92,13 @@ class Api:
             answer = self._client.call_api(method, url, headers, body, form, _request_timeout=timeout)
             content = answer.read()
         except Exception as error:
-            raise Unanswered(_said(error)) from None
+            raise Unanswered(reason(error)) from None
         try:
             document = json.loads(content)
         except ValueError:
             # A proxy, or a server on its way up, answers in plain text.
             document = {}
         if answer.status >= 400 or not document:
-            reason = document.get("reason") or str(answer.reason)
-            raise Refused(answer.status, reason, document.get("message") or reason)
+            why = document.get("reason") or str(answer.reason)
+            raise Refused(answer.status, why, document.get("message") or why)
         return document
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -14,11 +14,13 @@ from typing import Any
 from pulumi import automation
 from rich.console import Console
 
+from components.connection import HangingLoginError, connected, reason
 from components.settings import MANAGEMENT, Settings
+from components.settings import kubeconfig as kubeconfigs
 from operations import engine, trust
 from operations.identity import identity, locked_out
 from operations.progress import Progress
-from operations.reach import connected, unreachable
+from operations.reach import unreachable
 from operations.stack import Stack, UsageError
 
 
@@ -39,8 +41,10 @@ class Deployment:
                 f"The backend knows no stack {stack.name}; make it with: pulumi stack init {stack.name}"
             ) from None
         except automation.CommandError as error:
-            raise UsageError(f"Pulumi can't open the stack {stack.name}: {_last_error(error)}") from None
-        self.unreachable = unreachable([self.settings.management_cluster, *self.settings.worker_clusters])
+            raise UsageError(f"Pulumi can't open the stack {stack.name}: {engine.last_error(error)}") from None
+        self.settings = stack.settings(engine.secret_kubeconfigs(stack, self.settings))
+        self._link(stack.name)
+        self.unreachable = self._unreachable()
         self._options: dict[str, Any] = {
             "config_file": self._file,
             "refresh": not self.unreachable,
@@ -61,8 +65,9 @@ class Deployment:
         try:
             caller = identity(connected(cluster))
         except Exception as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UsageError(f"{cluster.name} doesn't say whom it takes you for, which rbac needs: {reason}") from None
+            raise UsageError(
+                f"{cluster.name} doesn't say whom it takes you for, which rbac needs: {reason(error)}"
+            ) from None
         if caller is None:
             self._console.print(
                 f"[yellow]{cluster.name} is older than Kubernetes 1.28 and can't say whom it takes you for; make sure "
@@ -87,6 +92,22 @@ class Deployment:
         """Take everything away that this stack made."""
         return self._run(self._engine.destroy, dry=False, continue_on_error=True, show_secrets=False)
 
+    def _link(self, stack: str) -> None:
+        """Make the links that variables' kubeconfigs are given by, as a removal runs no program that would."""
+        for cluster in self.settings.clusters:
+            if cluster.kubeconfig.kind == "env":
+                try:
+                    kubeconfigs.given(cluster.kubeconfig, stack)
+                except kubeconfigs.KubeconfigError as error:
+                    raise UsageError(f"The kubeconfig {cluster.kubeconfig} can't be used: {error}.") from None
+
+    def _unreachable(self) -> dict[str, str]:
+        silent = unreachable(self.settings.clusters)
+        hanging = [name for name, error in silent.items() if isinstance(error, HangingLoginError)]
+        if hanging:
+            raise UsageError("\n".join(f"{name} can't be entered: {silent[name]}." for name in hanging))
+        return {name: reason(error) for name, error in silent.items()}
+
     def _run(self, operation: Callable[..., Any], *, dry: bool, **options: Any) -> Progress:
         clusters = [MANAGEMENT, *sorted(self.settings.workers)]
         with (
@@ -95,7 +116,7 @@ class Deployment:
             _interruptible(self._console),
         ):
             # The kubernetes plugin leaves a copy of each kubeconfig, credentials and all, in TMPDIR.
-            self._engine.workspace.env_vars = {"TMPDIR": scratch}
+            self._engine.workspace.env_vars = {**self._engine.workspace.env_vars, "TMPDIR": scratch}
             try:
                 operation(on_event=progress.event, **self._options, **options)
             except automation.ConcurrentUpdateError:
@@ -105,7 +126,7 @@ class Deployment:
                 ) from None
             except automation.CommandError as error:
                 if not progress.errors:
-                    progress.errors.append(_last_error(error))
+                    progress.errors.append(engine.last_error(error))
         return progress
 
 
@@ -121,9 +142,3 @@ def _interruptible(console: Console) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _last_error(error: automation.CommandError) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith("error:")]
-    return (told or lines)[-1].removeprefix("error:").strip()

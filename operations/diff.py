@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from components.settings import ClusterSettings, Settings, configured, encrypted
 from components.versions import is_downgrade
-from operations import crds
+from operations import crds, engine
 from operations.api import Api, Refused, Unanswered
 from operations.releases import Deployed, Key, Manifest, Wanted, deployed, rendered, wanted
 from operations.stack import Stack
@@ -71,9 +71,10 @@ def diff(stack: Stack, version: str) -> dict[str, ClusterDiff]:
     os.environ.update(stack.environment)
     config = configured(stack.file) | {"version": version}
     settings = Settings.parse(config, encrypted(config))
+    settings = Settings.parse({**config, **engine.secret_kubeconfigs(stack, settings)}, encrypted(config))
     releases = sorted(wanted(stack.name, config), key=lambda release: release.name)
     until = time.monotonic() + SECONDS
-    clusters = [settings.management_cluster, *settings.worker_clusters]
+    clusters = settings.clusters
 
     def look(cluster: ClusterSettings) -> ClusterDiff:
         return _on(cluster, [release for release in releases if release.cluster == cluster.name], until)

@@ -3,21 +3,51 @@
 Owns the environment the engine and its plugins start in.
 """
 
+import json
 import os
+import sys
 
 from pulumi import automation
 
+from components.settings import PROJECT, Settings
 from operations import program
+from operations.stack import Stack, UsageError
 
 
 def select(stack: str) -> automation.Stack:
     """The stack, if the backend knows it; raises what the Automation API raises."""
-    for name in ("KUBECONFIG", *(name for name in os.environ if name.startswith("PULUMI_K8S_"))):
+    for name in [name for name in os.environ if name.startswith("PULUMI_K8S_")]:
         # The SDK copies these into the state, where they show as a diff on the next machine.
-        os.environ.pop(name, None)
+        os.environ.pop(name)
     # Every cluster has a provider process; Go's default would let each grow to twice what it needs.
     os.environ.setdefault("GOGC", "60")
-    return automation.Stack.select(stack, _Workspace(work_dir=str(program.PROJECT_FOLDER), program=program.run))
+    # The plugin looks into whatever this names, which may be several files or none; the program names one itself.
+    ambient = {"KUBECONFIG": "", program.PYTHON_VARIABLE: sys.executable}
+    workspace = _Workspace(work_dir=str(program.PROJECT_FOLDER), program=program.run, env_vars=ambient)
+    return automation.Stack.select(stack, workspace)
+
+
+def secret_kubeconfigs(stack: Stack, settings: Settings) -> dict[str, str]:
+    """The content of each kubeconfig that is a secret of this stack's file, by key; raises UsageError."""
+    found: dict[str, str] = {}
+    for key in {cluster.kubeconfig.value for cluster in settings.clusters if cluster.kubeconfig.kind == "secret"}:
+        arguments = ["config", "get", f"{PROJECT}:{key}", "--json", "--stack", stack.name]
+        arguments += ["--config-file", str(stack.file)]
+        try:
+            answer = _Workspace(work_dir=str(program.PROJECT_FOLDER))._run_pulumi_cmd_sync(arguments)
+        except FileNotFoundError:
+            raise UsageError(f"{PROJECT}:{key} is decrypted by Pulumi's CLI, `pulumi`, which is not on PATH.") from None
+        except automation.CommandError as error:
+            raise UsageError(f"Pulumi can't decrypt {PROJECT}:{key}: {last_error(error)}") from None
+        found[key] = json.loads(answer.stdout)["value"]
+    return found
+
+
+def last_error(error: automation.CommandError) -> str:
+    """What went wrong, as the CLI's last line about it says."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if line.startswith("error:")]
+    return (told or lines)[-1].removeprefix("error:").strip()
 
 
 def parallel(workers: int) -> int:

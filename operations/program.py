@@ -18,6 +18,8 @@ from google.protobuf.json_format import MessageToDict
 from pulumi.runtime import mocks, rpc, settings
 
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
+PYTHON_VARIABLE = "GLOO_MESH_PYTHON"
+"""Names the interpreter that `components/place-addons` runs on."""
 
 
 def run() -> None:
@@ -37,6 +39,8 @@ class Registered:
     dependencies: frozenset[str]
     """`type::name` of everything it waits for."""
     protect: bool
+    aliases: tuple[str, ...]
+    """The types it had before."""
     before_update: tuple[str, ...]
     on_error: tuple[str, ...]
     timeouts: tuple[str, str]
@@ -133,6 +137,7 @@ class Recorder(mocks.MockMonitor):
                     provider=_name(request.provider.rpartition("::")[0]),
                     dependencies=frozenset(map(_key, request.dependencies)),
                     protect=request.protect,
+                    aliases=tuple(alias.spec.type for alias in request.aliases),
                     before_update=tuple(request.hooks.before_update),
                     on_error=tuple(request.hooks.on_error),
                     timeouts=(request.customTimeouts.create, request.customTimeouts.update),
@@ -153,6 +158,7 @@ class Recorder(mocks.MockMonitor):
                 provider=_name(request.provider.rpartition("::")[0]),
                 dependencies=frozenset(map(_key, request.dependencies)),
                 protect=False,
+                aliases=(),
                 before_update=(),
                 on_error=(),
                 timeouts=("", ""),

@@ -5,43 +5,27 @@ Owns one question, reads `/version` and nothing else.
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
+from components.connection import connected
 from components.settings import ClusterSettings
-
-if TYPE_CHECKING:
-    from kubernetes.client import ApiClient
 
 SECONDS = 5
 
 
-def unreachable(clusters: Iterable[ClusterSettings]) -> dict[str, str]:
+def unreachable(clusters: Iterable[ClusterSettings]) -> dict[str, Exception]:
     """By cluster name, why a cluster doesn't answer; empty when all do."""
     asked = list(clusters)
     with ThreadPoolExecutor(max_workers=max(1, min(32, len(asked)))) as pool:
         answers = zip(asked, pool.map(_silence, asked), strict=True)
-    return {cluster.name: reason for cluster, reason in answers if reason}
+        return {cluster.name: error for cluster, error in answers if error}
 
 
-def connected(cluster: ClusterSettings) -> "ApiClient":
-    """A client for a cluster, which tries everything once. Raises what the kubeconfig's loader raises."""
-    # Half a second to import, so only what reaches for clusters pays for it.
-    from kubernetes import client, config
-
-    settings = client.Configuration()
-    # Its default of three retries would make four deadlines of one.
-    settings.retries = False
-    config.load_kube_config(cluster.kubeconfig.value, cluster.context, client_configuration=settings)
-    return client.ApiClient(settings)
-
-
-def _silence(cluster: ClusterSettings) -> str | None:
+def _silence(cluster: ClusterSettings) -> Exception | None:
     from kubernetes import client
 
     try:
-        client.VersionApi(connected(cluster)).get_code(_request_timeout=SECONDS)
-    except client.ApiException as error:
-        return f"answers {error.status} {error.reason}"
+        with connected(cluster) as api:
+            client.VersionApi(api).get_code(_request_timeout=SECONDS)
     except Exception as error:
-        return " ".join(str(error).split())[:200] or type(error).__name__
+        return error
     return None

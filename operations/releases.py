@@ -10,13 +10,17 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import yaml
 
 from components.settings import PROJECT, ClusterSettings, encrypted
+from components.settings import kubeconfig as kubeconfigs
 from operations import program
 from operations.api import Api, Unanswered
 from operations.stack import UsageError
@@ -98,22 +102,24 @@ def rendered(cluster: ClusterSettings, release: Wanted, live: Deployed, api: Api
     if helm is None:
         raise UsageError("Helm's command, `helm`, is not on PATH; diff renders charts with it. Install 3.13 or later.")
     command = [helm, "upgrade", release.name, release.chart, "--namespace", release.namespace]
-    command += ["--kubeconfig", _kubeconfig(cluster), "--kube-context", cluster.context]
+    command += ["--kube-context", cluster.context]
     command += ["--values", "-", "--reset-values", "--skip-crds", "--disable-openapi-validation"]
     command += ["--dry-run=server", "--output", "json"]
     command += ["--post-renderer", release.post_renderer] if release.post_renderer else []
     taken: list[str] = []
     values = json.dumps(_filled(release.values, live.values, taken))
     try:
-        done = subprocess.run(
-            command,
-            input=values,
-            cwd=program.PROJECT_FOLDER,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=api.left(),
-        )
+        with _kubeconfig(cluster) as kubeconfig:
+            done = subprocess.run(
+                [*command, "--kubeconfig", kubeconfig],
+                input=values,
+                cwd=program.PROJECT_FOLDER,
+                env=os.environ | {program.PYTHON_VARIABLE: sys.executable},
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=api.left(),
+            )
     except subprocess.TimeoutExpired:
         raise Unanswered("helm did not render in time") from None
     if done.returncode:
@@ -124,11 +130,17 @@ def rendered(cluster: ClusterSettings, release: Wanted, live: Deployed, api: Api
     return _by_key(json.loads(done.stdout)["manifest"], release.namespace)
 
 
-def _kubeconfig(cluster: ClusterSettings) -> str:
-    source = cluster.kubeconfig
-    if source.kind == "secret":
-        raise Unanswered(f"its kubeconfig is {source}, and helm needs a file")
-    return os.path.expanduser(os.environ[source.value] if source.kind == "env" else source.value)
+@contextmanager
+def _kubeconfig(cluster: ClusterSettings) -> Iterator[str]:
+    """A file for helm to read; that of a secret one is only its owner's, and gone afterwards."""
+    if cluster.kubeconfig.kind != "secret":
+        yield str(kubeconfigs.located(cluster.kubeconfig))
+        return
+    with NamedTemporaryFile("w", prefix="gloo-mesh-") as file:
+        content = cluster.kubeconfig_content
+        file.write(content if isinstance(content, str) else json.dumps(content))
+        file.flush()
+        yield file.name
 
 
 def _plain(value: Any) -> str:

@@ -44,9 +44,9 @@ class Stack:
             f"make one with: pulumi stack init {name}"
         )
 
-    def settings(self) -> Settings:
-        """What the file says, secrets opaque; raises ConfigurationError with every fault."""
-        return Settings.read(self.file)
+    def settings(self, decrypted: Mapping[str, str] | None = None) -> Settings:
+        """What the file says, secrets opaque but for those given; raises ConfigurationError with every fault."""
+        return Settings.read(self.file, decrypted)
 
 
 def _environment(file: Path) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Annotated, cast
 import pulumi
 import yaml
 from pulumi.runtime.config import CONFIG
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationError
 
 from components import product
 from components.charts import Charts
@@ -96,6 +96,8 @@ class Settings(Section):
     virtual_mesh: VirtualMeshSettings | None = None
     """One VirtualMesh over every worker; none when not given."""
     values: FleetValues = FleetValues()
+    _contents: dict[str, object] = PrivateAttr(default_factory=dict[str, object])
+    """Of the secret keys, opaque outside a deployment."""
 
     @classmethod
     def load(cls) -> "Settings":
@@ -113,10 +115,10 @@ class Settings(Section):
         return settings
 
     @classmethod
-    def read(cls, stack_file: Path) -> "Settings":
-        """The settings in a stack's file, outside a deployment: secrets stay opaque."""
+    def read(cls, stack_file: Path, decrypted: Mapping[str, str] | None = None) -> "Settings":
+        """The settings in a stack's file, outside a deployment: secrets stay opaque but for those given."""
         config = configured(stack_file)
-        return cls.parse(config, encrypted(config))
+        return cls.parse({**config, **(decrypted or {})}, encrypted(config))
 
     @classmethod
     def parse(cls, raw: Mapping[str, object], secret: Collection[str]) -> "Settings":
@@ -145,6 +147,7 @@ class Settings(Section):
             faults += settings._contradictions(raw)
         if faults or settings is None:
             raise ConfigurationError(faults)
+        settings._contents = {key: value for key, value in raw.items() if key in content}
         return settings
 
     def _contradictions(self, raw: Mapping[str, object]) -> Iterator[str]:
@@ -216,9 +219,11 @@ class Settings(Section):
     @property
     def management_cluster(self) -> ClusterSettings:
         """The management cluster, with every default filled in."""
+        source = self.management.kubeconfig or self.kubeconfig
         return ClusterSettings(
             name=MANAGEMENT,
-            kubeconfig=self.management.kubeconfig or self.kubeconfig,
+            kubeconfig=source,
+            kubeconfig_content=self._contents.get(source.value),
             context=self.management.context,
             cluster_domain=self.management.cluster_domain,
             platform=self.management.platform,
@@ -233,10 +238,17 @@ class Settings(Section):
         """The workers by name, with every default filled in."""
         return [self._worker(name, laid_over(self.defaults, self.workers[name])) for name in sorted(self.workers)]
 
+    @property
+    def clusters(self) -> list[ClusterSettings]:
+        """The management cluster and the workers."""
+        return [self.management_cluster, *self.worker_clusters]
+
     def _worker(self, name: str, worker: WorkerSettings) -> WorkerClusterSettings:
+        source = worker.kubeconfig or self.kubeconfig
         return WorkerClusterSettings(
             name=name,
-            kubeconfig=worker.kubeconfig or self.kubeconfig,
+            kubeconfig=source,
+            kubeconfig_content=self._contents.get(source.value),
             context=worker.context or name,
             cluster_domain=worker.cluster_domain,
             platform=worker.platform,
@@ -310,18 +322,22 @@ def _cluster_faults(raw: Mapping[str, object]) -> Iterator[str]:
     if MANAGEMENT in workers:
         yield f"{PROJECT}:workers.{MANAGEMENT} takes the management cluster's name; call that worker something else."
     used: dict[tuple[Source, str], str] = {}
-    known: dict[Source, list[str] | str | None] = {}
+    known: dict[Source, kubeconfigs.Kubeconfig | None] = {}
     for where, cluster in clusters.items():
-        under = {} if where == MANAGEMENT else _mapping(raw.get("defaults"))
-        given = cluster.get("kubeconfig") or under.get("kubeconfig") or raw.get("kubeconfig", kubeconfigs.DEFAULT)
+        levels = {where: cluster, "defaults": {} if where == MANAGEMENT else _mapping(raw.get("defaults"))}
+        below = next((level for level, section in levels.items() if section.get("kubeconfig")), None)
+        given = levels[below]["kubeconfig"] if below else raw.get("kubeconfig", kubeconfigs.DEFAULT)
+        key = f"{PROJECT}:{f'{below}.' if below else ''}kubeconfig"
         try:
             source = kubeconfig_source(given)
         except ValueError:
             continue
         if source not in known:
-            known[source] = kubeconfigs.contexts(source, raw)
-            if isinstance(known[source], str):
-                yield f"{PROJECT}:kubeconfig is {source}; {known[source]}."
+            known[source] = None
+            try:
+                known[source] = kubeconfigs.read(source, raw)
+            except kubeconfigs.KubeconfigError as error:
+                yield f"{key} is {source}; {error}."
         context = cluster.get("context") or (None if where == MANAGEMENT else where.removeprefix("workers."))
         if not isinstance(context, str):
             continue
@@ -331,9 +347,15 @@ def _cluster_faults(raw: Mapping[str, object]) -> Iterator[str]:
                 "a management cluster relays to other clusters, so give each a context of its own."
             )
         used.setdefault((source, context), where)
-        contexts = known[source]
-        if isinstance(contexts, list) and context not in contexts:
+        if not (kubeconfig := known[source]):
+            continue
+        if context not in kubeconfig.contexts:
             yield (
                 f"{PROJECT}:{where} uses the context {context}, which {source} does not have; "
-                f"{nearest(context, contexts[:20])}."
+                f"{nearest(context, kubeconfig.contexts[:20])}."
+            )
+        for stray in kubeconfig.strays(context):
+            yield (
+                f"{PROJECT}:{where} uses the context {context}, whose {stray} is relative to {source}; Pulumi's plugin "
+                "would look for it from the project's folder, so write the whole path there."
             )

@@ -1,11 +1,13 @@
 """The clusters, as configured and with every default filled in."""
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, cast
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, TypeVar, cast
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from components import product
 from components.settings.fields import (
     Address,
     DnsLabel,
@@ -23,12 +25,27 @@ MANAGEMENT = "management"
 """The management cluster's name in the state; no worker may take it."""
 
 
+def _namespace_labels(labels: Labels) -> Labels:
+    for key, value in labels.items():
+        if key in (product.INJECTION_LABEL, product.REVISION_LABEL):
+            raise ValueError(
+                f"{key} is not for these: the addons' namespace is injected and no other; take it out, and name a "
+                "revision with istio.revision"
+            )
+        name = r"[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?"
+        if not re.fullmatch(rf"([a-z0-9.-]{{1,253}}/)?{name}", key, re.ASCII) or not (
+            re.fullmatch(rf"({name})?", value, re.ASCII)
+        ):
+            raise ValueError("labels are needed as Kubernetes takes them, such as {team: mesh}")
+    return labels
+
+
 class NamespacesSettings(Section):
     """The namespaces this program needs on a cluster."""
 
     create: bool = True
     """False where somebody else makes them; they are then only labelled."""
-    labels: Labels = Field(default_factory=dict)
+    labels: Annotated[Labels, AfterValidator(_namespace_labels)] = Field(default_factory=dict)
     """More labels for them."""
 
 
@@ -61,15 +78,30 @@ class IstioSettings(Section):
     """Where istiod runs."""
 
 
+class TolerationSettings(Section):
+    """A taint that pods may run in spite of, as in a pod's spec."""
+
+    key: str | None = None
+    """The taint's; every taint with Exists alone."""
+    operator: Literal["Equal", "Exists"] | None = None
+    """Equal when not given."""
+    value: str | None = None
+    """The taint's, for Equal."""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """Every effect when not given."""
+    toleration_seconds: int | None = None
+    """For NoExecute: how long; for ever when not given."""
+
+
 class AddonsSettings(Section):
     """A worker's rate limiter and external authentication."""
 
     enabled: bool = True
-    """False for a worker without them."""
+    """Whether the worker has any."""
     node_selector: Labels = Field(default_factory=dict)
     """Labels of the nodes they may run on."""
-    tolerations: list[dict[str, Any]] = Field(default_factory=list)
-    """Of nodes' taints, as in a pod's spec."""
+    tolerations: list[TolerationSettings] = Field(default_factory=list)
+    """Taints they may run in spite of."""
 
 
 class WorkerValues(Section):
@@ -144,6 +176,8 @@ class ClusterSettings:
     images: ImagesSettings
     resources: ResourcesSettings
     version: str
+    kubeconfig_content: object = field(default=None, repr=False)
+    """Of a kubeconfig that is a secret, where it is decrypted."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,7 +51,9 @@ def _source(needed: str, *kinds: Kind) -> Callable[[object], Source]:
         if isinstance(value, dict) and len(cast("dict[object, object]", value)) == 1:
             ((kind, name),) = cast("dict[object, object]", value).items()
             found: Kind | None = next((known for known in kinds if known == kind and known != "path"), None)
-            if found and isinstance(name, str) and name.strip():
+            # A variable's name becomes a file's, see docs/decisions/0006.
+            fitting = r"[A-Za-z_]\w*" if found == "env" else r"(?s).*\S.*"
+            if found and isinstance(name, str) and re.fullmatch(fitting, name, re.ASCII):
                 return Source(found, name)
         raise ValueError(needed)
 

@@ -28,6 +28,8 @@ class Fleet:
         self.lab = lab
         self.name = name
         self.file = stack.prepare(lab, name, changes)
+        self.environment: dict[str, str] = {}
+        """What whoever runs the commands has over the lab's."""
 
     def configure(self, key: str, value: object) -> None:
         """Change one key of the stack's file; None takes it out."""
@@ -44,7 +46,12 @@ class Fleet:
         done = subprocess.run(
             [sys.executable, "-m", "operations", verb, "--stack", self.name, *options],
             cwd=REPOSITORY,
-            env={**self.lab.environment(), "GLOO_MESH_LAB": str(self.lab.root), "TMPDIR": str(scratch)},
+            env={
+                **self.lab.environment(),
+                "GLOO_MESH_LAB": str(self.lab.root),
+                "TMPDIR": str(scratch),
+                **self.environment,
+            },
             capture_output=True,
             text=True,
             check=False,

@@ -1,0 +1,217 @@
+"""Credentials beside Pulumi's plugins: every form works, none is repeated, none hangs."""
+
+import base64
+import dataclasses
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from components import connection
+from components.settings import ClusterSettings, Settings
+from components.settings.fields import Source
+from operations.reach import unreachable
+
+CANARY = "credential-canary-0815"
+VERSION = dict.fromkeys(
+    ["major", "minor", "gitVersion", "gitCommit", "gitTreeState", "buildDate", "goVersion", "compiler", "platform"], "1"
+)
+
+
+class Server:
+    """An API server, or a proxy before one, that remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, dict[str, str]]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.asked.append((self.path, dict(self.headers)))
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.end_headers()
+                self.wfile.write(json.dumps(VERSION).encode())
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.host = f"127.0.0.1:{self.server.server_port}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of the only request there was."""
+        ((_, headers),) = self.asked
+        return headers
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    threading.Thread(target=server.server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+    yield server
+    server.server.shutdown()
+    server.server.server_close()
+
+
+@pytest.fixture
+def cluster(config: dict[str, Any], server: Server, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ClusterSettings]:
+    """The management cluster, its kubeconfig written with this user."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    settings = Settings.parse(config, ("licenseKey",)).management_cluster
+
+    def cluster(user: dict[str, Any], host: str = server.host, **reached: Any) -> ClusterSettings:
+        document = {
+            "contexts": [{"name": settings.context, "context": {"cluster": "c", "user": "u"}}],
+            "clusters": [{"name": "c", "cluster": {"server": f"http://{host}", **reached}}],
+            "users": [{"name": "u", "user": user}],
+        }
+        Path("kubeconfig").write_text(yaml.safe_dump(document))
+        return settings
+
+    return cluster
+
+
+def plugin(script: str, **more: Any) -> dict[str, Any]:
+    """A user who logs in by this shell script."""
+    path = Path("login").absolute()
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(path), **more}}
+
+
+def credential(**status: str) -> str:
+    answer = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status}
+    return f"echo '{json.dumps(answer)}'"
+
+
+def why(cluster: ClusterSettings) -> str:
+    """Why it doesn't answer, as people read it; empty when it does."""
+    return connection.reason(silent) if (silent := unreachable([cluster]).get("management")) else ""
+
+
+def test_a_plugin_that_hangs_is_given_up_and_ended_with_all_it_started(
+    cluster: Callable[..., ClusterSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "LOGIN_SECONDS", 1)
+
+    with pytest.raises(connection.HangingLoginError, match="credential plugin login hasn't answered within 1 s"):
+        connection.connected(cluster(plugin("sleep 4711 & echo $! > child; wait")))
+
+    child = int(Path("child").read_text())
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_plugin_that_fails_says_why(cluster: Callable[..., ClusterSettings]) -> None:
+    script = "echo more >&2; echo 'the session has expired, sign in again' >&2; exit 3"
+
+    assert why(cluster(plugin(script))) == (
+        "its credential plugin login failed with exit code 3 (the session has expired, sign in again)"
+    )
+
+
+def test_a_plugin_that_is_not_installed_is_named(cluster: Callable[..., ClusterSettings]) -> None:
+    missing = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "no-such-plugin"}}
+
+    assert why(cluster(missing)) == (
+        "its credential plugin no-such-plugin can't be started (No such file or directory)"
+    )
+
+
+@pytest.mark.parametrize("answer", [CANARY, "[]", "{}", '{"status": 7}'])
+def test_a_plugins_nonsense_is_not_repeated(cluster: Callable[..., ClusterSettings], answer: str) -> None:
+    told = why(cluster(plugin(f"echo '{answer}'")))
+
+    assert CANARY not in told
+    assert told == "" or "something else than an ExecCredential" in told
+
+
+def test_a_token_with_a_line_inside_is_refused_without_repeating_it(cluster: Callable[..., ClusterSettings]) -> None:
+    assert why(cluster({"token": f"{CANARY}\n{CANARY}"})) == "its token isn't one line of plain characters"
+
+
+def test_a_missing_token_file_is_named(cluster: Callable[..., ClusterSettings]) -> None:
+    assert "its token file /nowhere/token can't be read" in why(cluster({"tokenFile": "/nowhere/token"}))
+
+
+def test_a_proxys_password_is_not_repeated(cluster: Callable[..., ClusterSettings]) -> None:
+    told = why(cluster({}, **{"proxy-url": f"http://user:{CANARY}@127.0.0.1:9"}))
+
+    assert told
+    assert CANARY not in told
+
+
+def test_keys_that_are_no_keys_are_not_repeated(cluster: Callable[..., ClusterSettings]) -> None:
+    user = {"client-certificate-data": CANARY, "client-key-data": CANARY + "!"}
+    told = why(cluster(user, host="127.0.0.1:9"))
+
+    assert CANARY not in told
+
+
+def test_a_kubeconfig_that_went_is_told_with_its_path(cluster: Callable[..., ClusterSettings]) -> None:
+    found = cluster({})
+    Path("kubeconfig").unlink()
+
+    assert "there is no such file" in why(found)
+
+
+def test_a_plugins_token_is_used(cluster: Callable[..., ClusterSettings], server: Server) -> None:
+    assert why(cluster(plugin(credential(token=CANARY)))) == ""
+    assert server.headers["authorization"] == f"Bearer {CANARY}"
+
+
+def test_a_plugin_gets_its_arguments_variables_and_the_cluster(
+    cluster: Callable[..., ClusterSettings], server: Server
+) -> None:
+    script = f'echo "$1 $REGION $KUBERNETES_EXEC_INFO" > seen; {credential(token=CANARY)}'
+    user = plugin(
+        f"cd {Path.cwd()}; {script}",
+        args=["get-token"],
+        env=[{"name": "REGION", "value": "eu"}],
+        provideClusterInfo=True,
+    )
+
+    assert why(cluster(user)) == ""
+    argument, region, given = Path("seen").read_text().split(" ", 2)
+    assert (argument, region) == ("get-token", "eu")
+    assert json.loads(given)["spec"]["cluster"]["server"] == f"http://{server.host}"
+
+
+def test_a_token_file_is_used_without_its_lines_end(cluster: Callable[..., ClusterSettings], server: Server) -> None:
+    Path("token").write_text(f"{CANARY}\n")
+
+    assert why(cluster({"tokenFile": str(Path("token").absolute())})) == ""
+    assert server.headers["authorization"] == f"Bearer {CANARY}"
+
+
+def test_a_proxy_is_used_with_its_password_whatever_no_proxy_says(
+    cluster: Callable[..., ClusterSettings], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("no_proxy", "*")
+
+    assert why(cluster({}, host="api.example:6443", **{"proxy-url": f"http://user:p%40ss@{server.host}"})) == ""
+    assert server.asked[0][0].startswith("http://api.example:6443/version")
+    assert server.headers["proxy-authorization"] == "Basic " + base64.b64encode(b"user:p@ss").decode()
+
+
+def test_a_variables_path_and_a_secrets_content_are_used(
+    cluster: Callable[..., ClusterSettings], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = cluster({"token": CANARY})
+    content = Path("kubeconfig").read_text()
+    monkeypatch.setenv("HERE", str(Path("kubeconfig").rename("elsewhere").absolute()))
+
+    assert why(dataclasses.replace(found, kubeconfig=Source("env", "HERE"))) == ""
+    os.unlink("elsewhere")
+    assert why(dataclasses.replace(found, kubeconfig=Source("secret", "fleet"), kubeconfig_content=content)) == ""
+    assert [headers["authorization"] for _, headers in server.asked] == [f"Bearer {CANARY}"] * 2
