@@ -46,6 +46,8 @@ def connected(cluster: ClusterSettings) -> "ApiClient":
     if kubeconfig is None:
         raise AccessError(f"its kubeconfig is {source}, which isn't decrypted here")
     server, user = kubeconfig.of("cluster", cluster.context), kubeconfig.of("user", cluster.context)
+    if not server.get("server"):
+        raise AccessError(f"its kubeconfig {source} names no server for the context {cluster.context}")
     document = {
         "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
         "clusters": [{"name": "it", "cluster": server}],

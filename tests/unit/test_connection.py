@@ -139,6 +139,10 @@ def test_a_token_with_a_line_inside_is_refused_without_repeating_it(cluster: Cal
     assert why(cluster({"token": f"{CANARY}\n{CANARY}"})) == "its token isn't one line of plain characters"
 
 
+def test_a_context_without_a_server_is_told(cluster: Callable[..., ClusterSettings]) -> None:
+    assert "names no server for the context mgmt-cluster" in why(cluster({}, server=""))
+
+
 def test_a_missing_token_file_is_named(cluster: Callable[..., ClusterSettings]) -> None:
     assert "its token file /nowhere/token can't be read" in why(cluster({"tokenFile": "/nowhere/token"}))
 
