@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from components.settings import ClusterSettings, Settings, configured, encrypted
 from components.versions import is_downgrade
-from operations import crds
+from operations import crds, engine
 from operations.api import Api, Refused, Unanswered
 from operations.releases import Deployed, Key, Manifest, Wanted, deployed, rendered, wanted
 from operations.stack import Stack
@@ -70,8 +70,12 @@ def diff(stack: Stack, version: str) -> dict[str, ClusterDiff]:
     """By cluster, what `up` would change at another version; raises what the configuration's faults raise."""
     os.environ.update(stack.environment)
     config = configured(stack.file) | {"version": version}
-    settings = Settings.parse(config, encrypted(config))
-    releases = sorted(wanted(stack.name, config), key=lambda release: release.name)
+    secret = encrypted(config)
+    settings = Settings.parse(config, secret)
+    # The program reads certificates and refuses what is none; no other secret is needed in clear.
+    pems = {source.value for source in settings.pki.sources.values() if source.kind == "secret"}
+    config |= {key: engine.decrypted(stack, key) for key in pems}
+    releases = sorted(wanted(stack.name, config, secret), key=lambda release: release.name)
     until = time.monotonic() + SECONDS
     clusters = [settings.management_cluster, *settings.worker_clusters]
 

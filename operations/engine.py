@@ -3,11 +3,14 @@
 Owns the environment the engine and its plugins start in.
 """
 
+import json
 import os
 
 from pulumi import automation
 
+from components.settings import PROJECT
 from operations import program
+from operations.stack import Stack, UsageError
 
 
 def select(stack: str) -> automation.Stack:
@@ -18,6 +21,18 @@ def select(stack: str) -> automation.Stack:
     # Every cluster has a provider process; Go's default would let each grow to twice what it needs.
     os.environ.setdefault("GOGC", "60")
     return automation.Stack.select(stack, _Workspace(work_dir=str(program.PROJECT_FOLDER), program=program.run))
+
+
+def decrypted(stack: Stack, key: str) -> str:
+    """A secret of the stack's file; raises UsageError."""
+    arguments = ["config", "get", f"{PROJECT}:{key}", "--json", "--stack", stack.name, "--config-file", str(stack.file)]
+    try:
+        answer = _Workspace(work_dir=str(program.PROJECT_FOLDER))._run_pulumi_cmd_sync(arguments)
+    except FileNotFoundError:
+        raise UsageError(f"{PROJECT}:{key} is decrypted by Pulumi's CLI, `pulumi`, which is not on PATH.") from None
+    except automation.CommandError as error:
+        raise UsageError(f"Pulumi can't decrypt {PROJECT}:{key}: {' '.join(str(error).split())}") from None
+    return json.loads(answer.stdout)["value"]
 
 
 def parallel(workers: int) -> int:
