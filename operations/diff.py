@@ -70,9 +70,13 @@ def diff(stack: Stack, version: str) -> dict[str, ClusterDiff]:
     """By cluster, what `up` would change at another version; raises what the configuration's faults raise."""
     os.environ.update(stack.environment)
     config = configured(stack.file) | {"version": version}
-    settings = Settings.parse(config, encrypted(config))
-    settings = Settings.parse({**config, **engine.secret_kubeconfigs(stack, settings)}, encrypted(config))
-    releases = sorted(wanted(stack.name, config), key=lambda release: release.name)
+    secret = encrypted(config)
+    settings = Settings.parse(config, secret)
+    # The program reads certificates and refuses what is none; no other secret is needed in clear.
+    pems = {source.value for source in settings.pki.sources.values() if source.kind == "secret"}
+    config |= {key: engine.decrypted(stack, key) for key in pems} | engine.secret_kubeconfigs(stack, settings)
+    settings = Settings.parse(config, secret)
+    releases = sorted(wanted(stack.name, config, secret), key=lambda release: release.name)
     until = time.monotonic() + SECONDS
     clusters = settings.clusters
 

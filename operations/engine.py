@@ -29,18 +29,20 @@ def select(stack: str) -> automation.Stack:
 
 def secret_kubeconfigs(stack: Stack, settings: Settings) -> dict[str, str]:
     """The content of each kubeconfig that is a secret of this stack's file, by key; raises UsageError."""
-    found: dict[str, str] = {}
-    for key in {cluster.kubeconfig.value for cluster in settings.clusters if cluster.kubeconfig.kind == "secret"}:
-        arguments = ["config", "get", f"{PROJECT}:{key}", "--json", "--stack", stack.name]
-        arguments += ["--config-file", str(stack.file)]
-        try:
-            answer = _Workspace(work_dir=str(program.PROJECT_FOLDER))._run_pulumi_cmd_sync(arguments)
-        except FileNotFoundError:
-            raise UsageError(f"{PROJECT}:{key} is decrypted by Pulumi's CLI, `pulumi`, which is not on PATH.") from None
-        except automation.CommandError as error:
-            raise UsageError(f"Pulumi can't decrypt {PROJECT}:{key}: {last_error(error)}") from None
-        found[key] = json.loads(answer.stdout)["value"]
-    return found
+    keys = {cluster.kubeconfig.value for cluster in settings.clusters if cluster.kubeconfig.kind == "secret"}
+    return {key: decrypted(stack, key) for key in keys}
+
+
+def decrypted(stack: Stack, key: str) -> str:
+    """A secret of the stack's file; raises UsageError."""
+    arguments = ["config", "get", f"{PROJECT}:{key}", "--json", "--stack", stack.name, "--config-file", str(stack.file)]
+    try:
+        answer = _Workspace(work_dir=str(program.PROJECT_FOLDER))._run_pulumi_cmd_sync(arguments)
+    except FileNotFoundError:
+        raise UsageError(f"{PROJECT}:{key} is decrypted by Pulumi's CLI, `pulumi`, which is not on PATH.") from None
+    except automation.CommandError as error:
+        raise UsageError(f"Pulumi can't decrypt {PROJECT}:{key}: {last_error(error)}") from None
+    return json.loads(answer.stdout)["value"]
 
 
 def last_error(error: automation.CommandError) -> str:

@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from tempfile import NamedTemporaryFile
@@ -19,7 +19,8 @@ from typing import Any
 
 import yaml
 
-from components.settings import PROJECT, ClusterSettings, encrypted
+from components import product
+from components.settings import PROJECT, ClusterSettings
 from components.settings import kubeconfig as kubeconfigs
 from operations import program
 from operations.api import Api, Unanswered
@@ -53,13 +54,12 @@ class Deployed:
     manifests: dict[Key, Manifest]
 
 
-def wanted(stack: str, config: Mapping[str, object]) -> list[Wanted]:
-    """Every release that the program makes of a configuration, in the order it makes them."""
+def wanted(stack: str, config: Mapping[str, object], secret: Collection[str]) -> list[Wanted]:
+    """Every release that the program makes of a configuration, of which `secret` names the secret keys."""
     given = {
         f"{PROJECT}:{key}": value if isinstance(value, str) else json.dumps(value) for key, value in config.items()
     }
-    secret = [f"{PROJECT}:{key}" for key in encrypted(config)]
-    with program.recording(stack, given, secret, opaque=True) as recorder:
+    with program.recording(stack, given, [f"{PROJECT}:{key}" for key in secret], opaque=True) as recorder:
         program.drained(program.run)
     return [
         Wanted(
@@ -155,7 +155,9 @@ def _filled(value: Any, live: Any, taken: list[str]) -> Any:
         return known
     if isinstance(value, dict):
         below = live if isinstance(live, dict) else {}
-        return {key: _filled(inner, below.get(key), taken) for key, inner in value.items()}
+        filled = {key: _filled(inner, below.get(key), taken) for key, inner in value.items()}
+        # A fingerprint is no secret, but of certificates that only a deployment has.
+        return filled | {key: below[key] for key in filled.keys() & below.keys() & {product.CERTIFICATES_ANNOTATION}}
     if isinstance(value, list):
         items = live if isinstance(live, list) and len(live) == len(value) else [None] * len(value)
         return [_filled(inner, item, taken) for inner, item in zip(value, items, strict=True)]

@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 import yaml
 
+from components import product
 from components.settings import Settings
 from operations import crds, program
 from operations import diff as differences
 from operations.__main__ import _print_diff
 from operations.api import Unanswered
 from operations.diff import Change, ClusterDiff, differing, merged
-from operations.releases import Deployed, Wanted, deployed, rendered, wanted
+from operations.releases import Deployed, Wanted, _filled, deployed, rendered, wanted
 from operations.stack import UsageError
+from tests import authority
 from tests.unit.conftest import LICENSE
 from tests.unit.test_command_line import operations
 
@@ -166,7 +168,8 @@ def stack_file(config: dict[str, Any], tmp_path: Path) -> Path:
 
 def releases(config: dict[str, Any]) -> dict[tuple[str, str], Wanted]:
     config = config | {"licenseKey": {"secure": "v1:x:y"}}
-    return {(release.cluster, release.name): release for release in wanted("test", config)}
+    secret = {key for key in config if key.endswith(("Key", "Certificate"))}
+    return {(release.cluster, release.name): release for release in wanted("test", config, secret)}
 
 
 def test_every_release_is_known_without_an_engine_or_a_secret(config: dict[str, Any]) -> None:
@@ -188,6 +191,37 @@ def test_what_only_a_deployment_knows_is_opaque_and_what_is_configured_is_not(co
     assert program.is_secret(agent["relay"]["serverAddress"])
     assert management["enterprise-networking"]["selfSigned"] is False
     assert agent["relay"]["cluster"] == "cluster-1"
+
+
+def test_the_relays_certificates_count_as_deployed_whoever_made_them(config: dict[str, Any]) -> None:
+    root = authority.root()
+    pair = root.server()
+    Path("root.pem").write_text(root.pem)
+    supplied = {
+        "source": "supplied",
+        "root": {"file": "root.pem"},
+        "server": {"certificate": {"secret": "serverCertificate"}, "key": {"secret": "serverKey"}},
+        "signing": {"certificate": {"secret": "signingCertificate"}, "key": {"secret": "signingKey"}},
+    }
+    signing = root.signing()
+    contents = {
+        "serverCertificate": pair.pem,
+        "serverKey": pair.key_pem,
+        "signingCertificate": signing.pem,
+        "signingKey": signing.key_pem,
+    }
+    found = releases(config | {"pki": supplied} | contents)
+    values = found["management", "gloo-mesh-enterprise"].values
+    live = {"enterprise-networking": {"enterpriseNetworking": {"deploymentOverrides": annotated("as deployed")}}}
+
+    filled: Any = _filled(values, live, [])
+
+    shown = filled["enterprise-networking"]["enterpriseNetworking"]["deploymentOverrides"]
+    assert shown == annotated("as deployed")
+
+
+def annotated(fingerprint: str) -> dict[str, Any]:
+    return {"spec": {"template": {"metadata": {"annotations": {product.CERTIFICATES_ANNOTATION: fingerprint}}}}}
 
 
 class Clock:
