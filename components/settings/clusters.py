@@ -105,7 +105,7 @@ class AddonsSettings(Section):
 
 
 class WorkerValues(Section):
-    """Helm values passed through to a worker's releases, last."""
+    """Helm values passed through to a worker's releases, last; {secret: KEY} anywhere in them is filled in."""
 
     agent: Values = Field(default_factory=dict)
     """Over the values of enterprise-agent."""
@@ -114,7 +114,7 @@ class WorkerValues(Section):
 
 
 class FleetValues(WorkerValues):
-    """Helm values passed through to the releases, last; a worker's own go over the fleet's."""
+    """Helm values passed through, last, a worker's own over the fleet's; {secret: KEY} in them is filled in."""
 
     management: Values = Field(default_factory=dict)
     """Over the values of gloo-mesh-enterprise."""
