@@ -16,7 +16,6 @@ from components.worker_cluster import WorkerCluster, WorkerClusterArgs
 
 settings = Settings.load()
 charts = settings.charts
-license_key = settings.license_key
 told = no_address(settings.management_cluster, settings.namespace, settings.relay)
 not_ready = webhook_not_ready()
 

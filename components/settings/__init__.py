@@ -207,11 +207,6 @@ class Settings(Section):
         }
 
     @property
-    def license_key(self) -> pulumi.Output[str]:
-        """The licence, secret; to be had within a deployment only."""
-        return self.secret(LICENSE_KEY)
-
-    @property
     def charts(self) -> Charts:
         """The vendored charts of this version, verified against their lock."""
         return Charts.load(Path(self.charts_folder), self.version)

@@ -167,7 +167,7 @@ def address_of(fleet: Fleet, node: str) -> str:
 
 
 def awaited(condition: Callable[[], bool]) -> None:
-    until = monotonic() + 120
+    until = monotonic() + 300
     while not condition():
         assert monotonic() < until
         sleep(0.1)

@@ -58,6 +58,15 @@ class TestRefused:
 
         assert "gloo-mesh:relay.istioGateway.selector" in fault
 
+    @pytest.mark.parametrize(
+        "address", ["relay.example", "relay..example:9900", "relay.example:0", ":9900", "a b:9900"]
+    )
+    def test_an_address_that_cannot_be_dialled_by_value(self, config: dict[str, Any], address: str) -> None:
+        found = faults(config, relay={"address": address}, workers={"cluster-1": {"relayAddress": address}})
+
+        for key, fault in zip(("relay.address", "workers.cluster-1.relayAddress"), sorted(found), strict=True):
+            assert fault == f'gloo-mesh:{key} is "{address}"; host:port is needed, such as relay.example.com:9900.'
+
     @pytest.mark.parametrize("port", [0, 65536, "https"])
     def test_a_gateways_port_that_is_none_by_value(self, config: dict[str, Any], port: object) -> None:
         (fault,) = faults(config, relay={"istioGateway": {"port": port}})
