@@ -28,8 +28,8 @@ Deploy = Callable[..., Run]
 
 @pytest.fixture
 def supplied(config: dict[str, Any]) -> dict[str, Any]:
-    """Root and server's certificate as files, everything else in secret keys."""
-    Path("root.pem").write_text(ROOT.pem)
+    """Chain and server's certificate as files, everything else in secret keys."""
+    Path("root.pem").write_text(ROOT.issue("middle", ca=True).pem + ROOT.pem)
     Path("server.pem").write_text(SERVER.pem)
     return config | {
         "pki": {
