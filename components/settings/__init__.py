@@ -73,7 +73,7 @@ class Settings(Section):
 
     version: Version = Field(examples=["1.2.9"])
     """The exact version of Gloo Mesh Enterprise."""
-    charts_folder: str = Field("charts", alias="charts", min_length=1)
+    charts_folder: str = Field("charts", alias="charts", pattern=r"^[^\n]+$")
     """The folder of vendored charts and their lock."""
     namespace: Annotated[DnsLabel, AfterValidator(_own_namespace)] = "gloo-mesh"
     """Of the management plane and the agents; authority and certificates follow it."""

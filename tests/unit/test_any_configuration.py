@@ -197,7 +197,7 @@ def test_any_configuration_is_deployed_or_refused_in_sentences(
     within = refusal(lambda: deploy(damage, secret))
 
     for told in outside + within:
-        assert told.endswith(".") or "; write it with: pulumi config set" in told, told
+        assert told.endswith(".") or "write it with: pulumi config set" in told, told
         assert "gloo-mesh:" in told or "charts" in told, told
         assert "Traceback" not in told
         assert "PRIVATE KEY" not in told
