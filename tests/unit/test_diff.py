@@ -15,11 +15,11 @@ from components import product
 from components.settings import Settings
 from operations import crds, program
 from operations import diff as differences
-from operations.__main__ import _print_diff
 from operations.api import Unanswered
 from operations.diff import Change, ClusterDiff, differing, merged
 from operations.releases import Deployed, Wanted, _filled, deployed, rendered, wanted
 from operations.stack import UsageError
+from operations.verbs.diff import _print_diff
 from tests import authority
 from tests.unit.conftest import LICENSE
 from tests.unit.test_command_line import operations

@@ -71,7 +71,7 @@ def test_every_configuration_that_a_page_shows_follows_the_schema(page: Path) ->
 
 
 def test_the_index_lists_every_page() -> None:
-    listed = re.findall(r"\]\(([\w.-]+\.md|decisions/)\)", (REPOSITORY / "docs/README.md").read_text())
+    listed = re.findall(r"\]\(([\w.-]+\.md|decisions/|runbooks/)\)", (REPOSITORY / "docs/README.md").read_text())
     there = [page.name for page in (REPOSITORY / "docs").glob("*.md") if page.name != "README.md"]
 
-    assert sorted(listed) == sorted([*there, "decisions/"])
+    assert sorted(listed) == sorted([*there, "decisions/", "runbooks/"])

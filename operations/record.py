@@ -1,0 +1,44 @@
+"""The fleet's own record, as it lies on the management cluster: what the stack deployed.
+
+Owns reading it; the program writes it (`components/fleet.py`).
+"""
+
+import json
+from dataclasses import dataclass
+
+from components import product
+from operations.api import Api
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the ConfigMap `gloo-mesh-fleet` holds."""
+
+    project: str
+    stack: str
+    version: str
+    versions: dict[str, str]
+    """By cluster name, the version of its releases."""
+    charts: dict[str, dict[str, str]]
+    """By version, the sha256 of each chart's archive."""
+    clusters: dict[str, str]
+    """By cluster name, the UID of its `gloo-mesh` namespace."""
+    certificates: dict[str, dict[str, str]]
+    """By certificate, its `sha256` and its end, `notAfter` (RFC 3339)."""
+    values: dict[str, str]
+    """By `cluster/release`, the sha256 of its values with secrets masked."""
+
+    @classmethod
+    def read(cls, management: Api, namespace: str) -> "Record | None":
+        """The record in `namespace`; None where nothing was deployed to the end yet. Raises what the API raises."""
+        found = management.get(f"/api/v1/namespaces/{namespace}/configmaps/{product.FLEET_CONFIG_MAP}")
+        if found is None:
+            return None
+        data = found["data"]
+        structured = ("versions", "charts", "clusters", "certificates", "values")
+        return cls(
+            project=data["project"],
+            stack=data["stack"],
+            version=data["version"],
+            **{key: json.loads(data[key]) for key in structured},
+        )

@@ -1,0 +1,1 @@
+"""What people run, a file a verb: its words, tables and exit codes."""

@@ -1,0 +1,96 @@
+"""The verbs that deploy: `preview`, `up`, `remove`.
+
+Owns their questions, tables and exit codes: 0 well, 1 something failed or was declined.
+"""
+
+import typer
+from rich.markup import escape
+
+from operations import plugins
+from operations.console import JsonOption, StackOption, YesOption, err, out, print_json
+from operations.deployment import Deployment
+from operations.progress import Progress
+from operations.stack import Stack
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: python -m operations preview --stack prod")
+def preview(stack: StackOption, as_json: JsonOption = False) -> None:
+    """Show what an up would change. Writes nothing."""
+    deployment = _open(stack)
+    _finish(deployment, deployment.preview(), as_json, "would change")
+
+
+@app.command(epilog="Example: python -m operations up --stack prod --yes")
+def up(stack: StackOption, yes: YesOption = False, as_json: JsonOption = False) -> None:
+    """Preview, then bring the clusters to what the configuration says."""
+    deployment = _open(stack)
+    planned = deployment.preview()
+    if locked_out := deployment.locked_out():
+        planned.errors.append(locked_out)
+    planned.errors += deployment.trust_faults()
+    if planned.errors:
+        _finish(deployment, planned, as_json, "would change")
+    if planned.changes and not _agreed(planned, yes, "Deploy these changes?"):
+        raise typer.Exit(1)
+    done = deployment.up()
+    _finish(deployment, done, as_json, "changed")
+
+
+@app.command(epilog="Example: python -m operations remove --stack lab --yes")
+def remove(stack: StackOption, yes: YesOption = False, as_json: JsonOption = False) -> None:
+    """Preview, then remove everything but the CRDs. Refused while the root certificate is protected."""
+    deployment = _open(stack)
+    planned = deployment.preview_removal()
+    if any("protect" in error for error in planned.errors):
+        planned.errors.append(
+            "The relay's root is protected. To give it up: set gloo-mesh:protect to false, run up, then remove."
+        )
+    if planned.errors:
+        _finish(deployment, planned, as_json, "would change")
+    if planned.changes and not _agreed(planned, yes, "Remove all of this?"):
+        raise typer.Exit(1)
+    _finish(deployment, deployment.remove(), as_json, "changed")
+
+
+def _open(name: str) -> Deployment:
+    stack = Stack.find(name)
+    deployment = Deployment(stack, err)
+    err.print(plugins.announcement())
+    for cluster, reason in deployment.unreachable.items():
+        err.print(f"[yellow]{cluster} doesn't answer, so nothing is refreshed: {escape(reason)}[/yellow]")
+    return deployment
+
+
+def _agreed(planned: Progress, yes: bool, question: str) -> bool:
+    err.print(planned.changes_table())
+    return yes or typer.confirm(question, err=True)
+
+
+def _finish(deployment: Deployment, progress: Progress, as_json: bool, verb: str) -> None:
+    """Say how it went, and leave with the exit code that says the same."""
+    failed = bool(progress.errors)
+    if as_json:
+        report = progress.report() | {"unreachable": deployment.unreachable}
+        print_json(report)
+    else:
+        if verb == "would change" and progress.changes:
+            out.print(progress.changes_table())
+        out.print(progress.table())
+        for warning in progress.warnings:
+            out.print(f"[yellow]warning:[/yellow] {escape(warning)}")
+        counted = ", ".join(
+            f"{count} to {operation}" if verb == "would change" else f"{operation}: {count}"
+            for operation, count in progress.changes.items()
+        )
+        out.print(f"{counted or 'Nothing changes' if verb == 'would change' else counted or 'Nothing changed'}.")
+    for error in progress.errors:
+        err.print(f"[red]error:[/red] {escape(error)}")
+    if failed:
+        broken = [name for name, cluster in progress.clusters.items() if cluster.failed]
+        err.print(
+            f"Not done{' on ' + ', '.join(broken) if broken else ''}; what went well elsewhere stays. "
+            "Mend the cause and run the same command again."
+        )
+    raise typer.Exit(1 if failed else 0)

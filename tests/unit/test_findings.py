@@ -1,0 +1,44 @@
+"""Every kind of finding: explained in the runbooks, and planted by a test."""
+
+import re
+
+import pytest
+
+from lab.plugins import REPOSITORY
+from operations import __main__ as command_line
+from operations.findings import KINDS, Kind
+
+# Whoever looks for a kind of finding declares it, and the command line knows them all.
+CODES = sorted(KINDS) if command_line else []
+
+
+def test_a_finding_tells_machines_all_that_it_tells_people() -> None:
+    kind = Kind("made-up", why="It is an example.", page="example")
+    try:
+        finding = kind.found("cluster-1", "Something is 3, not 4.", "kubectl get something")
+    finally:
+        del KINDS["made-up"]
+
+    assert finding.report() == {
+        "code": "made-up",
+        "where": "cluster-1",
+        "what": "Something is 3, not 4.",
+        "why": "It is an example.",
+        "next": "kubectl get something",
+        "page": "docs/runbooks/example.md#made-up",
+        "stops": False,
+    }
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_every_code_has_its_section_in_the_runbooks(code: str) -> None:
+    page = REPOSITORY / f"docs/runbooks/{KINDS[code].page}.md"
+
+    assert re.search(rf"^## {code}$", page.read_text(), re.MULTILINE), f"{page.name} has no section {code}"
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_every_code_is_planted_by_a_test(code: str) -> None:
+    tests = [file for room in ("engine", "lab", "unit") for file in (REPOSITORY / "tests" / room).glob("*.py")]
+
+    assert [file.name for file in tests if f'"{code}"' in file.read_text()], f"no test plants {code}"
