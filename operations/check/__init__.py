@@ -88,8 +88,9 @@ def check(stack: str, settings: Settings) -> Checked:
     found = next((found for _, found in looked.seen.values() if found), None)
     if fleet.record is None and settings.management_cluster.name in seen:
         return Checked(seen, [*findings, _unrecorded(fleet)])
-    for cluster in seen.values():
-        findings += cluster.findings
+    for name, cluster in seen.items():
+        # Where no up has been yet, everything is missing.
+        findings += [] if fleet.record and name not in fleet.record.versions else cluster.findings
     findings += _between(fleet, seen, found)
     order = [cluster.name for cluster in settings.clusters]
     findings.sort(key=lambda finding: order.index(finding.where) if finding.where in order else len(order))
@@ -118,7 +119,7 @@ def _seen(view: View) -> tuple[Cluster, Gauges | None]:
     cluster.version = deployed[own].version if own in deployed else None
     cluster.image = releases.image(view, product.AGENT_DEPLOYMENT if view.worker else product.MANAGEMENT_DEPLOYMENT)
     cluster.findings += releases.findings(view, deployed)
-    cluster.findings += definitions.findings(view)
+    cluster.findings += definitions.findings(view, deployed)
     cluster.findings += hand_changes.findings(view, deployed)
     cluster.findings += workloads.findings(view, hand_changes.scaled(view, deployed))
     cluster.ready = workloads.ready(view)

@@ -5,7 +5,7 @@ manifest, until something speaks for a change.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,8 @@ def are(release: str) -> bool:
     return release in map(product.crds_chart, product.CHARTS)
 
 
-def findings(view: View) -> Iterator[Finding]:
-    """Of one cluster, against the charts that it was deployed from."""
+def findings(view: View, found: Mapping[str, Deployed]) -> Iterator[Finding]:
+    """Of one cluster, whose releases are `found`, against the charts that it was deployed from."""
     record, settings = view.fleet.record, view.fleet.settings
     version = (record.versions.get(view.name) if record else None) or view.cluster.version
     chart = product.crds_chart(product.AGENT_CHART if view.worker else product.MANAGEMENT_CHART)
@@ -48,12 +48,13 @@ def findings(view: View) -> Iterator[Finding]:
     # Charts of a version that was given up may be gone from the folder.
     vendored = _heads(charts.printed(Path(settings.charts_folder), archive)) if archive else {}
     live = _live(view)
+    again = view.again(chart, found[chart]) if chart in found else view.fleet.up
     for name, (head, _) in vendored.items():
         if name not in live:
-            yield MISSING.found(view.name, f"There is no CRD {name}.", view.fleet.up)
+            yield MISSING.found(view.name, f"There is no CRD {name}.", again)
         elif (wanted := _hash(head)) and _hash(live[name]) != wanted:
             what = f"CRD {name} isn't that of {version}, by its annotation {product.CRD_HASH_ANNOTATION}."
-            yield OUTDATED.found(view.name, what, view.fleet.up)
+            yield OUTDATED.found(view.name, what, again)
 
 
 def changed(view: View, release: Deployed) -> Iterator[tuple[str, Object, list[Field]]]:

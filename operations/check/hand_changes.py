@@ -49,7 +49,7 @@ AUTOSCALER = "kube-controller-manager"
 def findings(view: View, found: Mapping[str, Deployed]) -> Iterator[Finding]:
     """Of one cluster, whose releases are `found`."""
     for name, release in found.items():
-        again = f"helm --kube-context {view.cluster.context} -n {release.namespace} rollback {name} {release.revision}"
+        again = view.again(name, release)
         # That a CRD is gone is told as such.
         objects = definitions.changed(view, release) if definitions.are(name) else _objects(view, release)
         for called, live, paths in objects:

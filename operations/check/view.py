@@ -12,6 +12,7 @@ from components.settings import ClusterSettings, Settings, WorkerClusterSettings
 from operations.api import Api
 from operations.objects import Object
 from operations.record import Record
+from operations.releases import Deployed
 
 Secrets = dict[str, dict[str, str]]
 """Content by Secret and key; it stays in this process, and in no finding."""
@@ -95,6 +96,11 @@ class View:
             }
             for item in found
         }
+
+    def again(self, name: str, release: Deployed) -> str:
+        """The command that applies a release as Helm remembers it, and so takes back what was changed by hand."""
+        helm = f"helm --kube-context {self.cluster.context} -n {release.namespace}"
+        return f"{helm} rollback {name} {release.revision}"
 
     def kubectl(self, command: str, namespace: str | None = None) -> str:
         """A command to look further with."""
