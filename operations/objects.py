@@ -69,6 +69,16 @@ def written(path: Path) -> str:
     return ".".join(path).replace(".[", "[")
 
 
+def holds(value: Any, path: Path) -> bool:
+    """Whether there is anything at a path."""
+    for step in path:
+        below = _names(value) or {} if step.startswith("[") else value
+        if not isinstance(below, dict) or step.strip("[]") not in below:
+            return False
+        value = below[step.strip("[]")]
+    return True
+
+
 def writers(live: Object, path: Path) -> list[str]:
     """Who wrote a field, by the API server's own notes, the last one first; empty where it has none."""
     entries = [

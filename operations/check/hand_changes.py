@@ -12,7 +12,7 @@ from operations.api import Refused
 from operations.check import definitions
 from operations.check.view import View
 from operations.findings import Finding, Kind
-from operations.objects import SERVERS_OWN, Object, Path, differences, merged, unlike, writers, written
+from operations.objects import SERVERS_OWN, Object, Path, differences, holds, merged, unlike, writers, written
 from operations.releases import Deployed
 
 CHANGED = Kind(
@@ -102,7 +102,8 @@ def _live(view: View, manifest: Object, namespace: str, name: str) -> tuple[str 
     if found is None and kind in CLUSTER_WIDE:
         # It may have lost its label.
         found = view.api.get(f"{collection}/{name}")
-    return collection, found
+    # A list leaves out what all its items are.
+    return collection, found and {"apiVersion": version, "kind": kind, **found}
 
 
 def _paths(view: View, path: str, manifest: Object, live: Object) -> list[Path]:
@@ -130,4 +131,4 @@ def _completed(manifest: Object, live: Object) -> Object:
 def _told(live: Object, path: Path) -> str:
     """A field with who wrote it last, as far as the API server says."""
     by: list[Any] = writers(live, path)
-    return f"{written(path)} ({f'by {by[0]}' if by else 'removed'})"
+    return f"{written(path)} ({f'by {by[0]}' if by else 'by nobody known' if holds(live, path) else 'removed'})"

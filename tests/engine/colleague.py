@@ -39,7 +39,9 @@ class Colleague:
 
     def pod(self, deployment: str) -> str:
         """The newest pod of a Deployment."""
-        names = self.kubectl("get", "pods", "-l", f"app={deployment}", "-o", "name", "--sort-by=.metadata.creationTimestamp")
+        names = self.kubectl(
+            "get", "pods", "-l", f"app={deployment}", "-o", "name", "--sort-by=.metadata.creationTimestamp"
+        )
         return names.split()[-1].removeprefix("pod/")
 
     def record(self, release: str) -> str:
@@ -62,9 +64,7 @@ class Colleague:
         document = {"apiVersion": api_version, "kind": kind, "metadata": {"name": name}, **content}
         self.kubectl("create", "-f", "-", given=json.dumps(document))
         yield
-        self.kubectl("delete", f"{kind}.{api_version.partition('/')[0]}", name) if "." in api_version else self.kubectl(
-            "delete", kind, name
-        )
+        self.kubectl("delete", "-f", "-", given=json.dumps(document))
 
     @contextmanager
     def secret(self, name: str, content: Mapping[str, str]) -> Iterator[None]:

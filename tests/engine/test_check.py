@@ -2,23 +2,28 @@
 
 import base64
 import json
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from datetime import timedelta
 from typing import Any
 
+import psutil
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 
-from components.settings import Settings, pem
+from components.settings import Settings, configured, encrypted, pem
 from lab import cluster as processes
 from lab import packages
 from lab.fleet import MANAGEMENT, Lab
 from operations.check import Checked, check
 from operations.findings import Finding
-from tests.authority import root
-from tests.engine.fleet import Fleet
+from tests.authority import CLIENT, Made, root
 from tests.engine.colleague import Colleague
+from tests.engine.fleet import Fleet
 
 pytestmark = pytest.mark.engine
 
@@ -54,16 +59,25 @@ class Site:
                 return found
             time.sleep(0.2)
 
+    def process(self, cluster: str, name: str) -> psutil.Process:
+        """A process of the lab beside a cluster."""
+        running = processes.components(self.lab.root / "kwok/clusters" / cluster)
+        return next(process for _, found, process in running if found == name)
+
     def run(self, command: str) -> None:
         """What a finding says to do next."""
         program, *arguments = command.split()
-        self.on(MANAGEMENT).tool(program, *arguments)
+        environment = {**self.lab.environment(), "KUBECONFIG": str(self.lab.kubeconfig)}
+        done = subprocess.run(
+            [self.lab.tool(program), *arguments], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
 def site(lab: Lab) -> Site:
     """The lab stack with a mesh, deployed; somebody stands for the controller that accepts it."""
-    fleet = Fleet(lab, "check", {"gloo-mesh:virtualMesh": {"globalAccessPolicy": "ENABLED"}})
+    fleet = Fleet(lab, "check", {"gloo-mesh:virtualMesh": {"globalAccessPolicy": "ENABLED"}, "gloo-mesh:relay": {}})
     fleet.up()
     colleague = Colleague(lab, MANAGEMENT)
     for plural in ("virtualmeshes", "accesspolicies"):
@@ -198,13 +212,6 @@ def ghost(site: Site) -> Iterator[None]:
 @contextmanager
 def another_signing(site: Site) -> Iterator[None]:
     with site.on(MANAGEMENT).secret("relay-tls-signing-secret", {"tls.crt": root().signing().pem}):
-        yield
-
-
-@contextmanager
-def another_root(site: Site) -> Iterator[None]:
-    """Beside the root that agents read, which is the first."""
-    with site.on(MANAGEMENT).secret("relay-signing", {"ca.crt": root().pem}):
         yield
 
 
@@ -373,5 +380,87 @@ def test_a_planted_fault_is_told_and_nothing_else(site: Site, code: str, where: 
         assert told in site.told[0].what
 
 
+def test_a_certificate_that_ends_soon_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pem, "SOON", timedelta(days=400))
+
+    assert site.comes_to({("certificate-expiring", "management")}) == {("certificate-expiring", "management")}
+    assert "tls.crt of Secret relay-server-tls-secret" in site.told[0].what
+
+
+def test_a_client_certificate_for_anything_but_a_client_is_told(site: Site) -> None:
+    trusted = site.on(MANAGEMENT).get("secret relay-tls-signing-secret")["data"]
+    certificate, key = (base64.b64decode(trusted[name]) for name in ("tls.crt", "tls.key"))
+    signing = Made(x509.load_pem_x509_certificate(certificate), private(key))
+    wrong = signing.issue("agent", names=["cluster-1"], uses=[CLIENT], ca=True, signs=None)
+    content = {"tls.crt": wrong.pem + certificate.decode(), "tls.key": wrong.key_pem}
+
+    with site.on("cluster-1").secret("relay-client-tls-secret", content):
+        assert site.comes_to({("certificate-unusable", "cluster-1")}) == {("certificate-unusable", "cluster-1")}
+        assert "is a CA's certificate" in site.told[0].what
+
+
+def test_a_client_that_nobody_registered_is_told(site: Site) -> None:
+    """A worker that was taken out of the configuration and forgotten, whose agent still runs."""
+    config = configured(site.fleet.file)
+    config["workers"] = {"cluster-1": {}}
+    settings = Settings.parse(config, encrypted(config))
+
+    with site.on(MANAGEMENT).without("kubernetesclusters cluster-2"):
+        assert site.comes_to({("connected-unregistered", "management")}, settings) == {
+            ("connected-unregistered", "management")
+        }
+
+
+def test_an_agent_that_leads_the_management_plane_is_told_beside_who_made_it(site: Site) -> None:
+    agent = site.on("cluster-1")
+    before = agent.get("deployment enterprise-agent")["spec"]["template"]["spec"]["containers"][0]["image"]
+    agent.kubectl(
+        "set", "image", "deployment", "enterprise-agent", f"enterprise-agent={before.replace('1.2.9', '1.3.0')}"
+    )
+    wanted = {("agent-skew", "cluster-1"), ("object-changed", "cluster-1")}
+
+    assert site.comes_to(wanted) == wanted
+    told = {finding.kind.code: finding for finding in site.told}
+    assert "1.3.0" in told["agent-skew"].what
+    assert "spec.template.spec.containers[enterprise-agent].image" in told["object-changed"].what
+    site.run(told["object-changed"].remedy)
+
+
+def test_a_relay_that_died_shows_on_every_side(site: Site) -> None:
+    processes.end([site.process(MANAGEMENT, "relay-server")])
+    wanted = {("relay-metrics-unread", "management"), ("relay-not-answering", "management")}
+
+    assert site.comes_to(wanted) == wanted
+    site.lab.start(MANAGEMENT)
+
+
+def test_no_secret_is_in_what_is_told(site: Site) -> None:
+    on = site.on("cluster-1")
+    with on.secret("relay-identity-token-secret", {"token": "token-canary"}):
+        told = site.fleet.run("check")
+        machine = site.fleet.run("check", "--json")
+
+    assert told.returncode == machine.returncode == 1
+    assert "token-differs" in told.stdout
+    for said in (told.stdout, told.stderr, machine.stdout, machine.stderr):
+        assert "canary" not in said
+        assert "PRIVATE KEY" not in said
+
+
+def test_waiting_says_what_for_and_ends_when_all_is_well(site: Site) -> None:
+    with ghost(site):
+        waited = site.fleet.run("check", "--wait", "1s")
+    again = site.fleet.run("check", "--wait", "1m")
+
+    assert waited.returncode == 1
+    assert "Waiting for: registration-without-agent on management." in waited.stderr
+    assert again.returncode == 0, again.stdout + again.stderr
+
+
 def test_in_the_end_all_is_well_again(site: Site) -> None:
     assert site.comes_to(set()) == set(), [finding.report() for finding in site.told]
+
+
+def private(key: bytes) -> CertificateIssuerPrivateKeyTypes:
+    read: Any = serialization.load_pem_private_key(key, None)
+    return read
