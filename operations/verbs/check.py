@@ -27,10 +27,10 @@ PAUSE_SECONDS = 1
 def check_fleet(
     stack: StackOption,
     as_json: JsonOption = False,
-    wait: Annotated[str, typer.Option(help="Look again until all is well, for so long, such as 90s or 2m.")] = "0s",
+    wait: Annotated[str | None, typer.Option(help="Look again until all is well, for so long: 90s or 2m.")] = None,
 ) -> None:
     """Look at every cluster, and tell what isn't as it was deployed, or doesn't work. Writes nothing."""
-    until = time.monotonic() + _seconds(wait)
+    until = time.monotonic() + (_seconds(wait) if wait else 0)
     found = Stack.find(stack)
     os.environ.update(found.environment)
     settings = _settings(found)
