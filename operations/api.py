@@ -4,6 +4,7 @@ Owns requests and what they end in; what is asked is the caller's. Nothing is wr
 changes something is a dry run.
 """
 
+import http.client
 import json
 import time
 from typing import Any
@@ -11,6 +12,10 @@ from urllib.parse import quote
 
 from components.connection import connected, reason
 from components.settings import ClusterSettings
+from operations.deadline import within
+
+JSON = "application/json"
+METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 SECONDS = 15
 """Deadline of one request, within that of all."""
@@ -49,8 +54,33 @@ class Api:
 
     def get(self, path: str, **query: str) -> Any:
         """An object or a list; None where there is none."""
+        return self._found(path, query, JSON)
+
+    def metadata(self, path: str, **query: str) -> Any:
+        """A list of objects of which nothing but the metadata is sent; None where there is no such list."""
+        return self._found(path, query, METADATA)
+
+    def text(self, path: str) -> str:
+        """What answers in plain text, behind the API server's own proxy for one."""
+        answer, content = self._answer("GET", path, None, {}, "*/*")
+        if answer.status >= 400:
+            raise Refused(answer.status, str(answer.reason), str(answer.reason))
+        return content.decode(errors="replace")
+
+    def forwarded(self, namespace: str, pod: str, port: int, path: str) -> str:
+        """What a pod's port answers to an HTTP GET, through a port-forward; raises Unanswered when nothing does."""
         try:
-            return self._request("GET", path, None, query)
+            return within(
+                min(SECONDS, self.left()),
+                # A client of its own: while the library opens a forward, it takes over all of its client's calls.
+                lambda: _forwarded(self._client.configuration, namespace, pod, port, path),
+            )
+        except Exception as error:
+            raise Unanswered(reason(error)) from None
+
+    def _found(self, path: str, query: dict[str, str], accept: str) -> Any:
+        try:
+            return self._request("GET", path, None, query, accept)
         except Refused as refused:
             if refused.status == 404:
                 return None
@@ -77,9 +107,21 @@ class Api:
             else f"{root}/{known['name']}"
         )
 
-    def _request(self, method: str, path: str, body: Any, query: dict[str, str]) -> Any:
+    def _request(self, method: str, path: str, body: Any, query: dict[str, str], accept: str = JSON) -> Any:
+        answer, content = self._answer(method, path, body, query, accept)
+        try:
+            document = json.loads(content)
+        except ValueError:
+            # A proxy, or a server on its way up, answers in plain text.
+            document = {}
+        if answer.status >= 400 or not document:
+            why = document.get("reason") or str(answer.reason)
+            raise Refused(answer.status, why, document.get("message") or why)
+        return document
+
+    def _answer(self, method: str, path: str, body: Any, query: dict[str, str], accept: str) -> tuple[Any, bytes]:
         timeout = min(SECONDS, self.left())
-        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        headers = {"Accept": accept, "Content-Type": JSON}
         method, url, headers, body, form = self._client.param_serialize(
             method,
             path,
@@ -90,15 +132,29 @@ class Api:
         )
         try:
             answer = self._client.call_api(method, url, headers, body, form, _request_timeout=timeout)
-            content = answer.read()
+            return answer, answer.read()
         except Exception as error:
             raise Unanswered(reason(error)) from None
-        try:
-            document = json.loads(content)
-        except ValueError:
-            # A proxy, or a server on its way up, answers in plain text.
-            document = {}
-        if answer.status >= 400 or not document:
-            why = document.get("reason") or str(answer.reason)
-            raise Refused(answer.status, why, document.get("message") or why)
-        return document
+
+
+def _forwarded(configuration: Any, namespace: str, pod: str, port: int, path: str) -> str:
+    from kubernetes import client, stream
+
+    untyped: Any = stream
+    forward = untyped.portforward(
+        client.CoreV1Api(client.ApiClient(configuration)).connect_get_namespaced_pod_portforward,
+        pod,
+        namespace,
+        ports=str(port),
+    )
+    try:
+        connection = http.client.HTTPConnection("pod", port)
+        connection.sock = forward.socket(port)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        content = answer.read().decode(errors="replace")
+    finally:
+        forward.close()
+    if answer.status >= 400:
+        raise Unanswered(f"the pod answers {answer.status}")
+    return content

@@ -21,6 +21,9 @@ from components import product
 from components.charts import LOCK, Chart, Charts, LockError, read_lock, write_lock
 from operations.stack import UsageError
 
+CRDS = "files/crds.yaml"
+"""Where a chart of CRDs keeps them."""
+
 SECONDS = 60
 """Deadline of one download."""
 
@@ -119,6 +122,11 @@ def values(folder: Path, name: str, version: str) -> str:
     return Archive.read(path.read_bytes(), str(path)).values
 
 
+def printed(folder: Path, chart: Chart) -> str:
+    """The CRDs that a vendored chart of CRDs prints, as YAML."""
+    return dict(_files((folder / chart.file).read_bytes()))[f"{chart.name}/{CRDS}"].decode()
+
+
 def verify(folder: Path) -> list[str]:
     """A sentence for every fault of every version in the lock."""
     versions = sorted({chart.version for chart in locked(folder)})
@@ -171,8 +179,8 @@ def _crds_archive(name: str, archive: Archive) -> bytes:
                 "description": f"The CRDs of {archive.name} {archive.version}, kept on delete",
             }
         ),
-        "files/crds.yaml": yaml.dump_all(archive.crds, Dumper=yaml.CSafeDumper, explicit_start=True),
-        "templates/crds.yaml": '{{ .Files.Get "files/crds.yaml" }}\n',
+        CRDS: yaml.dump_all(archive.crds, Dumper=yaml.CSafeDumper, explicit_start=True),
+        "templates/crds.yaml": f'{{{{ .Files.Get "{CRDS}" }}}}\n',
     }
     packed = io.BytesIO()
     # No times, no names and no compression, which differs by library: one digest on every machine.
