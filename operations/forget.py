@@ -9,13 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pulumi import automation
-
 from components import product
 from components.connection import reason
 from components.settings import MANAGEMENT, ClusterSettings
 from components.settings.fields import Source
-from operations import engine, state
+from operations import state
 from operations.api import Api, Refused, Unanswered
 from operations.deployment import Deployment
 from operations.stack import UsageError
@@ -43,10 +41,7 @@ class Farewell:
 
 def farewell(deployment: Deployment, stack: str, name: str) -> Farewell:
     """What forgetting `name` would do; raises UsageError where that can't be known."""
-    try:
-        document = state.exported(stack)
-    except automation.CommandError as error:
-        raise UsageError(f"Pulumi can't export the state of {stack}: {engine.last_error(error)}") from None
+    document = state.exported(stack)
     known = [state.name(entry["urn"]) for entry in state.entries(document) if entry["type"] == state.PROVIDER]
     if name not in known:
         raise UsageError(f"The state knows no cluster {name}; it knows {', '.join(known) or 'none'}.")
@@ -87,14 +82,7 @@ def forget(deployment: Deployment, stack: str, farewell: Farewell) -> None:
                 api.remove(f"{collection}/{name}")
     except (Unanswered, Refused) as error:
         raise UsageError(f"The registration can't be deleted: {reason(error)}; nothing is forgotten.") from None
-    try:
-        state.put_back(stack, state.without(state.exported(stack), farewell.urns))
-    except automation.ConcurrentUpdateError:
-        raise UsageError(
-            f"Another update runs, or left its lock. First: python -m operations recover --stack {stack}"
-        ) from None
-    except automation.CommandError as error:
-        raise UsageError(f"The state can't be put back: {engine.last_error(error)}") from None
+    state.put_back(stack, state.without(state.exported(stack), farewell.urns))
 
 
 def _urns(document: State, name: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ that an update is under way. Only `remove` writes.
 import json
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from components.settings import PROJECT
 from operations import engine
 from operations.findings import Finding, Kind
 from operations.program import PROJECT_FOLDER
+from operations.stack import UsageError
 
 LOCK_LEFT = Kind(
     "lock-left",
@@ -33,7 +34,6 @@ LOCK_HELD = Kind(
     stops=True,
 )
 _TOLD = re.compile(r"created by (?P<user>\S+)@(?P<host>\S+) \(pid (?P<pid>\d+)\) at (?P<since>\S+)")
-"""Go time's nanoseconds are more than Python reads, but the CLI prints seconds."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,32 @@ class Lock:
 
 
 def locks(stack: str) -> list[Lock]:
-    """Every lock on a stack; raises automation.CommandError where the backend can't be asked."""
+    """Every lock on a stack; raises UsageError where the backend can't be asked."""
+    try:
+        return list(_asked(stack))
+    except automation.CommandError as error:
+        raise UsageError(f"Pulumi can't see who holds {stack}: {engine.last_error(error)}") from None
+
+
+def told(text: str) -> list[Lock]:
+    """The locks that the CLI complains of."""
+    return [
+        Lock(found["user"], found["host"], int(found["pid"]), _time(found["since"])) for found in _TOLD.finditer(text)
+    ]
+
+
+def remove(stack: str) -> None:
+    """Remove every lock on a stack; raises UsageError."""
+    try:
+        engine.cli("cancel", "--yes", "--stack", stack)
+    except automation.CommandError as error:
+        raise UsageError(f"Pulumi can't remove the lock: {engine.last_error(error)}") from None
+
+
+def _asked(stack: str) -> Iterable[Lock]:
     url: str = json.loads(engine.cli("whoami", "--json"))["url"]
     if url.startswith("file://"):
-        return list(_files(_folder(url), stack))
+        return _files(_folder(url), stack)
     if url.startswith(("https://", "http://")):
         stacks = json.loads(engine.cli("stack", "ls", "--json"))
         busy = any(known.get("updateInProgress") for known in stacks if known["name"].rpartition("/")[2] == stack)
@@ -99,18 +121,6 @@ def locks(stack: str) -> list[Lock]:
     except automation.ConcurrentUpdateError as error:
         return told(str(error))
     return []
-
-
-def told(text: str) -> list[Lock]:
-    """The locks that the CLI complains of."""
-    return [
-        Lock(found["user"], found["host"], int(found["pid"]), _time(found["since"])) for found in _TOLD.finditer(text)
-    ]
-
-
-def remove(stack: str) -> None:
-    """Remove every lock on a stack."""
-    engine.cli("cancel", "--yes", "--stack", stack)
 
 
 def _files(root: Path, stack: str) -> Iterator[Lock]:

@@ -8,12 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pulumi import automation
 from pulumi.automation.events import StepEventMetadata
 
 from components.connection import reason
 from components.settings import ClusterSettings
-from operations import engine, helm_records, lock, orphans, state
+from operations import helm_records, lock, orphans, state
 from operations.api import Api
 from operations.deployment import Deployment
 from operations.everywhere import look
@@ -145,10 +144,7 @@ def mend(deployment: Deployment, stack: str, recovery: Recovery) -> None:
     failed = look(clusters, at, SECONDS).unseen
     recovery.unseen |= {name: reason(error) for name, error in failed.items()}
     if recovery.adopted or recovery.pending:
-        try:
-            state.put_back(stack, state.adopted(state.exported(stack), recovery.adopted))
-        except automation.CommandError as error:
-            raise UsageError(f"The state can't be put back: {engine.last_error(error)}") from None
+        state.put_back(stack, state.adopted(state.exported(stack), recovery.adopted))
     if recovery.adopted:
         refreshed = deployment.refresh([entry["urn"] for entry in recovery.adopted])
         if refreshed.errors:
