@@ -8,7 +8,6 @@ import os
 import signal
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from pulumi import automation
@@ -18,7 +17,7 @@ from rich.console import Console
 from components.connection import HangingLoginError, connected, reason
 from components.settings import MANAGEMENT, Settings
 from components.settings import kubeconfig as kubeconfigs
-from operations import engine, trust
+from operations import engine, leftovers, trust
 from operations.identity import identity, locked_out
 from operations.progress import Progress
 from operations.reach import unreachable
@@ -147,7 +146,7 @@ class Deployment:
     ) -> Progress:
         clusters = [MANAGEMENT, *sorted(self.settings.workers)]
         with (
-            TemporaryDirectory(prefix="gloo-mesh-") as scratch,
+            leftovers.scratch() as scratch,
             Progress(self._console, clusters, dry=dry) as progress,
             _interruptible(self._console),
         ):

@@ -21,6 +21,7 @@ REFUSED = "a recover marked it so: whoever was at it is gone"
 class Release:
     """A release that this stack makes, or made."""
 
+    urn: str
     cluster: str
     namespace: str
     name: str
@@ -43,6 +44,8 @@ class Judgement:
     """Revisions that have to be marked as failed."""
     unknown: bool = False
     """Whether it is in force, and the state doesn't know it."""
+    again: bool = False
+    """Whether it has to be upgraded though nothing of it changed."""
 
     @property
     def told(self) -> str:
@@ -59,12 +62,14 @@ def judged(release: Release, statuses: Mapping[int, str]) -> Judgement:
         # Never finished: with its record gone Helm installs it anew, over whatever of it is there.
         gone = [revision for revision, status in statuses.items() if status in (*UNFINISHED, "failed")]
         return Judgement(release, statuses, removed=gone)
-    if any(statuses[revision] == "uninstalling" for revision in unfinished):
-        # Half gone. Where it has to go the engine repeats that; where it has to stay it is made anew.
-        return Judgement(release, statuses, removed=list(statuses) if release.wanted else ())
+    halved = any(statuses[revision] == "uninstalling" for revision in unfinished)
+    if halved and not release.wanted:
+        # The engine removes it once more.
+        return Judgement(release, statuses)
     installing = [revision for revision in unfinished if statuses[revision] == "pending-install"]
-    upgrading = [revision for revision in unfinished if revision not in installing]
-    return Judgement(release, statuses, removed=installing, failed=upgrading, unknown=in_force and not release.known)
+    failed = [revision for revision in unfinished if revision not in installing]
+    unknown = in_force and not release.known
+    return Judgement(release, statuses, removed=installing, failed=failed, unknown=unknown, again=halved)
 
 
 def statuses(api: Api, namespace: str) -> dict[str, dict[int, str]]:

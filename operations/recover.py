@@ -12,7 +12,7 @@ from pulumi.automation.events import StepEventMetadata
 
 from components.connection import reason
 from components.settings import ClusterSettings
-from operations import helm_records, lock, orphans, state
+from operations import helm_records, leftovers, lock, state
 from operations.api import Api
 from operations.deployment import Deployment
 from operations.everywhere import look
@@ -92,14 +92,12 @@ def at_work(stack: str, *, force: bool) -> tuple[list[Finding], bool]:
     """Who is at work on the stack, or was; and whether all of them can be sent away."""
     found = lock.locks(stack)
     removable = all(held.running is False or (force and held.running is None) for held in found)
-    return [held.finding(stack) for held in found] + [orphans.finding(left, stack) for left in orphans.orphans()], (
-        removable
-    )
+    return [held.finding(stack) for held in found] + leftovers.findings(stack), removable
 
 
 def send_away(stack: str) -> None:
     """End what outlived its engine, and remove the stack's locks."""
-    orphans.end(orphans.orphans())
+    leftovers.remove()
     if lock.locks(stack):
         lock.remove(stack)
 
@@ -143,8 +141,9 @@ def mend(deployment: Deployment, stack: str, recovery: Recovery) -> None:
     clusters = [cluster for cluster in deployment.settings.clusters if cluster.name in written]
     failed = look(clusters, at, SECONDS).unseen
     recovery.unseen |= {name: reason(error) for name, error in failed.items()}
-    if recovery.adopted or recovery.pending:
-        state.put_back(stack, state.adopted(state.exported(stack), recovery.adopted))
+    again = {judged.release.urn for judged in judgements if judged.again}
+    if recovery.adopted or recovery.pending or again:
+        state.put_back(stack, state.worn(state.adopted(state.exported(stack), recovery.adopted), again))
     if recovery.adopted:
         refreshed = deployment.refresh([entry["urn"] for entry in recovery.adopted])
         if refreshed.errors:
@@ -191,6 +190,7 @@ def _releases(document: State, creations: Iterable[Creation], steps: Iterable[St
     coming = [creation.entry for creation in creations if creation.is_release]
     return [
         Release(
+            entry["urn"],
             state.provider(entry),
             entry["inputs"]["namespace"],
             entry["inputs"]["name"],
@@ -230,10 +230,7 @@ def _tell(
     recovery: Recovery, document: State, creations: list[Creation], existing: Mapping[str, str], stack: str
 ) -> None:
     remedy = f"python -m operations recover --stack {stack} --yes"
-    releases = {
-        (judged.release.cluster, judged.release.namespace, judged.release.name): judged
-        for judged in recovery.judgements
-    }
+    unknown = {judged.release.urn for judged in recovery.judgements if judged.unknown}
     for judged in recovery.judgements:
         if judged.removed or judged.failed:
             ending = "the record goes, and what it made stays" if judged.removed else "it is marked as failed"
@@ -242,8 +239,7 @@ def _tell(
     for creation in creations:
         entry, inputs = creation.entry, creation.entry["inputs"]
         if creation.is_release:
-            judged = releases.get((creation.cluster, inputs["namespace"], inputs["name"]))
-            found = f"{inputs['namespace']}/{inputs['name']}" if judged and judged.unknown else None
+            found = f"{inputs['namespace']}/{inputs['name']}" if creation.urn in unknown else None
         else:
             found = existing.get(creation.urn)
         if found:

@@ -84,6 +84,16 @@ def adopted(state: State, found: Iterable[Entry]) -> State:
     return _with(state, resources)
 
 
+def worn(state: State, urns: Collection[str]) -> State:
+    """The state with these releases known so little that the next up upgrades them, whether or not they changed."""
+
+    def less(entry: Entry) -> Entry:
+        known = minimal(entry | {"inputs": {k: v for k, v in entry["inputs"].items() if k != "maxHistory"}})
+        return entry | {key: known[key] for key in ("inputs", "outputs", "additionalSecretOutputs")}
+
+    return _with(state, [less(entry) if entry["urn"] in urns else entry for entry in entries(state)])
+
+
 def without(state: State, gone: Collection[str]) -> State:
     """The state without some URNs, and without a trace of them in what stays."""
     return _with(

@@ -4,6 +4,7 @@ import base64
 import copy
 import gzip
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import psutil
 import pytest
 from pulumi.automation.events import StepEventMetadata
 
-from operations import forget, helm_records, lock, orphans, recover, state
+from operations import forget, helm_records, leftovers, lock, recover, state
 from operations.helm_records import Release, judged
 from operations.lock import Lock
 from operations.program import PROJECT_FOLDER
@@ -150,16 +151,36 @@ def test_a_provider_whose_engine_is_gone_is_found_and_ended_and_others_are_let_b
             plugin(tmp_path, alive) as working,
             plugin(tmp_path, "127.0.0.1:1", folder=tmp_path) as elsewhere,
         ):
-            ours = [process for process in orphans.orphans() if process.pid in (left.pid, working.pid, elsewhere.pid)]
-            assert [process.pid for process in ours] == [left.pid]
-            finding = orphans.finding(ours[0], "prod")
-            orphans.end(ours)
+            ours = [
+                process for process in leftovers.providers() if process.pid in (left.pid, working.pid, elsewhere.pid)
+            ]
+            found = [finding for finding in leftovers.findings("prod") if finding.kind.code == "provider-left"]
+            leftovers._end(ours)
 
+            assert [process.pid for process in ours] == [left.pid]
             assert left.poll() is not None
             assert working.poll() is None
             assert elsewhere.poll() is None
-    assert finding.kind.code == "provider-left"
-    assert f"Process {left.pid}, pulumi-resource-kubernetes" in finding.what
+    assert [f"Process {left.pid}, pulumi-resource-kubernetes" in finding.what for finding in found].count(True) == 1
+
+
+def test_a_killed_runs_temporary_files_are_found_and_deleted_and_a_living_ones_are_let_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with leftovers.scratch() as living:
+        ended = subprocess.Popen([sys.executable, "-c", ""])
+        ended.wait()
+        left = tmp_path / f"gloo-mesh-run-{ended.pid}-x"
+        left.mkdir()
+        (left / "kubeconfig1").write_text("credentials")
+
+        (finding,) = [found for found in leftovers.findings("prod") if found.kind.code == "credentials-left"]
+        for folder in leftovers.folders():
+            shutil.rmtree(folder)
+
+        assert str(left) in finding.what
+        assert [path.name for path in tmp_path.iterdir()] == [Path(living).name]
 
 
 KNOWN = {"known": True, "wanted": True}
@@ -167,28 +188,29 @@ NEW = {"known": False, "wanted": True}
 
 
 @pytest.mark.parametrize(
-    ("statuses", "release", "removed", "failed", "unknown"),
+    ("statuses", "release", "removed", "failed", "more"),
     [
-        ({1: "deployed"}, KNOWN, [], [], False),
-        ({1: "failed"}, KNOWN, [], [], False),
-        ({}, NEW, [], [], False),
-        ({1: "pending-install"}, NEW, [1], [], False),
-        ({1: "failed"}, NEW, [1], [], False),
-        ({1: "deployed"}, NEW, [], [], True),
-        ({1: "superseded", 2: "deployed", 3: "pending-upgrade"}, KNOWN, [], [3], False),
-        ({1: "deployed", 2: "pending-rollback"}, KNOWN, [], [2], False),
-        ({1: "deployed", 2: "pending-upgrade"}, NEW, [], [2], True),
-        ({1: "superseded", 2: "uninstalling"}, KNOWN, [1, 2], [], False),
-        ({1: "uninstalling"}, {"known": True, "wanted": False}, [], [], False),
-        ({1: "uninstalled"}, NEW, [], [], False),
+        ({1: "deployed"}, KNOWN, [], [], []),
+        ({1: "failed"}, KNOWN, [], [], []),
+        ({}, NEW, [], [], []),
+        ({1: "pending-install"}, NEW, [1], [], []),
+        ({1: "failed"}, NEW, [1], [], []),
+        ({1: "deployed"}, NEW, [], [], ["unknown"]),
+        ({1: "superseded", 2: "deployed", 3: "pending-upgrade"}, KNOWN, [], [3], []),
+        ({1: "deployed", 2: "pending-rollback"}, KNOWN, [], [2], []),
+        ({1: "deployed", 2: "pending-upgrade"}, NEW, [], [2], ["unknown"]),
+        ({1: "superseded", 2: "uninstalling"}, KNOWN, [], [2], ["again"]),
+        ({1: "uninstalling"}, {"known": True, "wanted": False}, [], [], []),
+        ({1: "uninstalled"}, NEW, [], [], []),
     ],
 )
 def test_each_release_comes_to_what_lets_the_next_up_past_it(
-    statuses: dict[int, str], release: dict[str, bool], removed: list[int], failed: list[int], unknown: bool
+    statuses: dict[int, str], release: dict[str, bool], removed: list[int], failed: list[int], more: list[str]
 ) -> None:
-    found = judged(Release("cluster-1", "gloo-mesh", "enterprise-agent", **release), statuses)
+    found = judged(Release("urn", "cluster-1", "gloo-mesh", "enterprise-agent", **release), statuses)
 
-    assert (list(found.removed), list(found.failed), found.unknown) == (removed, failed, unknown)
+    assert (list(found.removed), list(found.failed)) == (removed, failed)
+    assert [name for name in ("unknown", "again") if getattr(found, name)] == more
 
 
 def test_a_record_that_is_marked_as_failed_keeps_all_it_knows() -> None:
@@ -239,6 +261,19 @@ def test_a_release_is_taken_in_without_its_values_and_they_are_secret_when_they_
     assert "values" not in taken["inputs"]
     assert "ciphertext" not in json.dumps(taken)
     assert taken["additionalSecretOutputs"] == ["values"]
+
+
+def test_a_release_that_is_half_gone_is_known_too_little_to_pass_for_unchanged() -> None:
+    whole = release("enterprise-agent", "cluster-1", dependencies=["others"], outputs={"values": "ciphertext"})
+    whole["inputs"]["maxHistory"] = 10
+
+    (_, worn), (_, kept) = (
+        state.entries(state.worn(document(provider("cluster-1"), whole), urns)) for urns in ({whole["urn"]}, set())
+    )
+
+    assert set(worn["inputs"]) == {"name", "namespace", "chart"}
+    assert (worn["id"], worn["dependencies"]) == (whole["id"], ["others"])
+    assert kept == whole
 
 
 def test_an_object_is_taken_in_by_its_name_alone() -> None:
@@ -307,7 +342,7 @@ def test_a_pending_creation_on_a_cluster_that_doesnt_answer_is_told_as_unseen() 
 
 
 def test_a_pending_release_is_told_with_what_happens_to_its_record() -> None:
-    hung = judged(Release("cluster-1", "gloo-mesh", "enterprise-agent", **NEW), {1: "pending-install"})
+    hung = judged(Release("urn", "cluster-1", "gloo-mesh", "enterprise-agent", **NEW), {1: "pending-install"})
 
     found = told(document(provider("cluster-1")), {}, judgements=[hung])
 
@@ -395,8 +430,9 @@ class plugin(pulumi):  # noqa: N801
 
     def __init__(self, at: Path, address: str, folder: Path = PROJECT_FOLDER) -> None:
         self.executable = at / self.command
-        self.executable.write_text("#!/bin/sh\nread line\n")
-        self.executable.chmod(0o755)
+        if not self.executable.exists():
+            self.executable.write_text("#!/bin/sh\nread line\n")
+            self.executable.chmod(0o755)
         self.address, self.within = address, folder
 
     def start(self) -> subprocess.Popen[bytes]:
