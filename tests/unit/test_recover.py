@@ -11,13 +11,16 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 from pulumi.automation.events import StepEventMetadata
 
+from components.settings import Settings
 from operations import forget, helm_records, leftovers, lock, recover, state
+from operations.api import Refused, Unanswered
 from operations.helm_records import Release, judged
 from operations.lock import Lock
 from operations.program import PROJECT_FOLDER
@@ -394,6 +397,52 @@ def test_forgetting_the_management_cluster_keeps_every_worker() -> None:
     gone = set(forget._urns(fleet(), "management"))
 
     assert sorted(map(state.name, gone)) == ["management", "record", "registration-2"]
+
+
+@pytest.mark.parametrize(
+    ("remembered", "configured", "lives"),
+    [
+        (Unanswered("refused"), Unanswered("refused"), False),
+        ("the UID", Unanswered("refused"), True),
+        (Unanswered("refused"), "the UID", True),
+        (None, Unanswered("refused"), True),
+        (Refused(401, "Unauthorized", "no"), Unanswered("refused"), True),
+        # A new cluster under the old name or at the old address is not the one that was lost.
+        (Unanswered("refused"), "another", False),
+        (Unanswered("refused"), None, False),
+        ("another", "another", False),
+    ],
+)
+def test_a_cluster_is_gone_when_the_one_that_the_state_knows_answers_nowhere(
+    remembered: object, configured: object, lives: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = {"cluster-2": remembered, "moved": configured}
+
+    class Answering:
+        def __init__(self, cluster: Any, until: float) -> None:
+            self.answer = answers[cluster.context]
+
+        def get(self, path: str) -> Any:
+            if isinstance(self.answer, Exception):
+                raise self.answer
+            return {"metadata": {"uid": self.answer}} if self.answer else None
+
+    monkeypatch.setattr(forget, "Api", Answering)
+    outputs = {"kind": "Namespace", "metadata": {"name": "gloo-mesh", "uid": "the UID"}}
+    namespace = entry("kubernetes:core/v1:Namespace", "namespace", provider=on("cluster-2"), outputs=outputs)
+    settings = Settings.model_validate(
+        {
+            "version": "1.2.9",
+            "management": {"context": "mgmt-cluster"},
+            "workers": {"cluster-2": {"context": "moved"}},
+            "dashboard": {"authentication": "none"},
+        }
+    )
+    deployment: Any = SimpleNamespace(settings=settings, file=Path("Pulumi.prod.yaml"))
+
+    answer = forget._answer(deployment, document(provider("cluster-2"), namespace), "cluster-2")
+
+    assert bool(answer) is lives
 
 
 class pulumi:  # noqa: N801 - read as a clause
