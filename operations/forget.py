@@ -6,18 +6,18 @@ it: the configuration may name another cluster by now. No entry of any other clu
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from components import product
 from components.connection import reason
-from components.settings import MANAGEMENT, ClusterSettings
-from components.settings.fields import Source
+from components.settings import MANAGEMENT
+from operations import remembered as clusters
 from operations import state
 from operations.api import Api, Refused, Unanswered
 from operations.deployment import Deployment
 from operations.stack import UsageError
-from operations.state import Entry, State
+from operations.state import State
 
 SECONDS = 10
 """Deadline of asking the cluster, and of deregistering it."""
@@ -42,7 +42,7 @@ class Farewell:
 def farewell(deployment: Deployment, stack: str, name: str) -> Farewell:
     """What forgetting `name` would do; raises UsageError where that can't be known."""
     document = state.exported(stack)
-    known = [state.name(entry["urn"]) for entry in state.entries(document) if entry["type"] == state.PROVIDER]
+    known = clusters.names(document)
     if name not in known:
         raise UsageError(f"The state knows no cluster {name}; it knows {', '.join(known) or 'none'}.")
     if state.pending(document):
@@ -100,14 +100,9 @@ def _urns(document: State, name: str) -> Iterator[str]:
 
 def _answer(deployment: Deployment, document: State, name: str) -> str | None:
     """How the cluster answers that the state knows; None where nothing does."""
-    (provider,) = [
-        entry
-        for entry in state.entries(document)
-        if entry["type"] == state.PROVIDER and state.name(entry["urn"]) == name
-    ]
     uid = _uid(document, deployment.settings.namespace, name)
     configured = {cluster.name: cluster for cluster in deployment.settings.clusters}.get(name)
-    remembered = _remembered(deployment, provider["inputs"])
+    remembered = clusters.cluster(document, name, deployment.settings.management_cluster)
     if remembered is None and configured is None:
         raise UsageError(
             f"The kubeconfig of {name} is a secret, so whether it answers can't be seen without its entry in "
@@ -139,17 +134,6 @@ def _uid(document: State, namespace: str, name: str) -> str | None:
             if metadata["name"] == namespace:
                 return metadata["uid"]
     return None
-
-
-def _remembered(deployment: Deployment, inputs: Entry) -> ClusterSettings | None:
-    """The cluster as the provider in the state reaches it; None where its kubeconfig is encrypted there."""
-    if not isinstance(inputs.get("kubeconfig"), str):
-        return None
-    return replace(
-        deployment.settings.management_cluster,
-        kubeconfig=Source("path", inputs["kubeconfig"]),
-        context=inputs["context"],
-    )
 
 
 def _next(deployment: Deployment, stack: str, name: str) -> str:

@@ -12,7 +12,7 @@ from pulumi.automation.events import StepEventMetadata
 
 from components.connection import reason
 from components.settings import ClusterSettings
-from operations import helm_records, leftovers, lock, state
+from operations import helm_records, leftovers, lock, remembered, state
 from operations.api import Api
 from operations.deployment import Deployment
 from operations.everywhere import look
@@ -61,6 +61,8 @@ class Recovery:
     findings: list[Finding] = field(default_factory=list)
     unseen: dict[str, str] = field(default_factory=dict)
     """Where nothing could be looked at, and why."""
+    clusters: list[ClusterSettings] = field(default_factory=list)
+    """Those that were looked at."""
     judgements: list[Judgement] = field(default_factory=list)
     adopted: list[Entry] = field(default_factory=list)
     """What exists and has to be in the state."""
@@ -111,7 +113,7 @@ def found(deployment: Deployment, stack: str) -> Recovery:
         recovery.unseen["the program"] = f"its preview fails: {progress.errors[0]}"
     creations = [*_begun(document), *_planned(document, steps)]
     releases = _releases(document, creations, steps)
-    clusters = [cluster for cluster in deployment.settings.clusters if cluster.name not in deployment.unreachable]
+    recovery.clusters = _clusters(recovery, deployment, document)
 
     def at(cluster: ClusterSettings, api: Api) -> Seen:
         return _seen(
@@ -120,8 +122,8 @@ def found(deployment: Deployment, stack: str) -> Recovery:
             [creation for creation in creations if creation.cluster == cluster.name and not creation.is_release],
         )
 
-    looked = look(clusters, at, SECONDS)
-    recovery.unseen |= deployment.unreachable | {name: reason(error) for name, error in looked.unseen.items()}
+    looked = look(recovery.clusters, at, SECONDS)
+    recovery.unseen |= {name: reason(error) for name, error in looked.unseen.items()}
     recovery.judgements = [judged for seen in looked.seen.values() for judged in seen.judgements]
     existing = {urn: live for seen in looked.seen.values() for urn, live in seen.existing.items()}
     _tell(recovery, document, creations, existing, stack)
@@ -138,7 +140,7 @@ def mend(deployment: Deployment, stack: str, recovery: Recovery) -> None:
                 helm_records.mend(api, judged)
 
     written = {judged.release.cluster for judged in judgements}
-    clusters = [cluster for cluster in deployment.settings.clusters if cluster.name in written]
+    clusters = [cluster for cluster in recovery.clusters if cluster.name in written]
     failed = look(clusters, at, SECONDS).unseen
     recovery.unseen |= {name: reason(error) for name, error in failed.items()}
     again = {judged.release.urn for judged in judgements if judged.again}
@@ -148,6 +150,19 @@ def mend(deployment: Deployment, stack: str, recovery: Recovery) -> None:
         refreshed = deployment.refresh([entry["urn"] for entry in recovery.adopted])
         if refreshed.errors:
             raise UsageError(f"What exists is in the state, but can't be refreshed: {refreshed.errors[0]}")
+
+
+def _clusters(recovery: Recovery, deployment: Deployment, document: State) -> list[ClusterSettings]:
+    """The clusters to look at: the configuration's, and any other that the state knows."""
+    settings = deployment.settings
+    recovery.unseen |= deployment.unreachable
+    found = [cluster for cluster in settings.clusters if cluster.name not in deployment.unreachable]
+    for name in set(remembered.names(document)) - {cluster.name for cluster in settings.clusters}:
+        if cluster := remembered.cluster(document, name, settings.management_cluster):
+            found.append(cluster)
+        else:
+            recovery.unseen[name] = "its kubeconfig is a secret, and the configuration doesn't name that cluster"
+    return found
 
 
 def _begun(document: State) -> list[Creation]:
@@ -162,7 +177,7 @@ def _begun(document: State) -> list[Creation]:
 def _planned(document: State, steps: Iterable[StepEventMetadata]) -> list[Creation]:
     """The creations that the next up would begin, as entries of the state, but for what began already."""
     known = {entry["urn"]: entry for entry in state.entries(document)}
-    begun = {operation["resource"]["urn"] for operation in state.pending(document)}
+    begun = {creation.urn for creation in _begun(document)}
     creations: list[Creation] = []
     for step in steps:
         new = step.new

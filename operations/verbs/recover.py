@@ -40,6 +40,6 @@ def recover(
     code = tell(findings, as_json, "Nothing is in the way of the next up.", mended=yes, unseen=found.unseen)
     for where, why in found.unseen.items():
         err.print(f"[red]{escape(where)} could not be looked at:[/red] {escape(why)}")
-    if yes and findings and not as_json:
+    if yes and findings and not found.unseen and not as_json:
         out.print(f"All of it is cleared away. Next: python -m operations up --stack {stack}", markup=False)
     raise typer.Exit(2 if found.unseen else 0 if yes else code)
