@@ -27,6 +27,15 @@ def select(stack: str) -> automation.Stack:
     return automation.Stack.select(stack, workspace)
 
 
+def opened(stack: Stack) -> Settings:
+    """What a stack's file says, in the environment of its commands, with each kubeconfig that is a secret decrypted.
+
+    Raises UsageError and ConfigurationError; needs Pulumi's CLI only where there is such a kubeconfig.
+    """
+    os.environ.update(stack.environment)
+    return stack.settings(secret_kubeconfigs(stack, stack.settings()))
+
+
 def secret_kubeconfigs(stack: Stack, settings: Settings) -> dict[str, str]:
     """The content of each kubeconfig that is a secret of this stack's file, by key; raises UsageError."""
     keys = {cluster.kubeconfig.value for cluster in settings.clusters if cluster.kubeconfig.kind == "secret"}
