@@ -42,6 +42,13 @@ def secret_kubeconfigs(stack: Stack, settings: Settings) -> dict[str, str]:
     return {key: decrypted(stack, key) for key in keys}
 
 
+def secret_certificates(stack: Stack, settings: Settings) -> dict[str, str]:
+    """Each certificate that is a secret of this stack's file, by key, as the program reads them; raises UsageError."""
+    sources = settings.pki.sources.items()
+    keys = {source.value for name, source in sources if source.kind == "secret" and not name.endswith(".key")}
+    return {key: decrypted(stack, key) for key in keys}
+
+
 def decrypted(stack: Stack, key: str) -> str:
     """A secret of the stack's file; raises UsageError."""
     arguments = ["config", "get", f"{PROJECT}:{key}", "--json", "--stack", stack.name, "--config-file", str(stack.file)]

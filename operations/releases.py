@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from components import product
-from components.settings import PROJECT, ClusterSettings
+from components.settings import ClusterSettings
 from components.settings import kubeconfig as kubeconfigs
 from operations import program
 from operations.api import Api, Unanswered
@@ -56,11 +56,6 @@ class Deployed:
 
 def wanted(stack: str, config: Mapping[str, object], secret: Collection[str]) -> list[Wanted]:
     """Every release that the program makes of a configuration, of which `secret` names the secret keys."""
-    given = {
-        f"{PROJECT}:{key}": value if isinstance(value, str) else json.dumps(value) for key, value in config.items()
-    }
-    with program.recording(stack, given, [f"{PROJECT}:{key}" for key in secret], opaque=True) as recorder:
-        program.drained(program.run)
     return [
         Wanted(
             cluster=resource.provider,
@@ -71,7 +66,7 @@ def wanted(stack: str, config: Mapping[str, object], secret: Collection[str]) ->
             values=resource.wire.get("values", {}),
             post_renderer=resource.wire.get("postrender"),
         )
-        for resource in recorder.registered
+        for resource in program.recorded(stack, config, secret)
         if resource.type.startswith("kubernetes:helm.sh/") and resource.type.endswith(":Release")
     ]
 
