@@ -6,12 +6,14 @@ changes something is a dry run.
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from components.connection import connected, reason
 from components.settings import ClusterSettings
 
+JSON = "application/json"
 SECONDS = 15
 """Deadline of one request, within that of all."""
 
@@ -56,6 +58,20 @@ class Api:
                 return None
             raise
 
+    def text(self, path: str) -> str:
+        """What answers in plain text, such as a pod's log."""
+        answer, content = self._answer("GET", path, None, {}, "*/*")
+        if answer.status >= 400:
+            raise Refused(answer.status, str(answer.reason), str(answer.reason))
+        return content.decode(errors="replace")
+
+    def credentials(self) -> list[str]:
+        """Its token, password and key, for whoever has to keep them out of sight."""
+        used = self._client.configuration
+        shown = [str(key).removeprefix("Bearer ") for key in used.api_key.values()]
+        shown += [used.password or ""] + ([Path(used.key_file).read_text()] if used.key_file else [])
+        return [text for text in shown if text]
+
     def tried(self, method: str, path: str, body: Any) -> Any:
         """What a write would make, by a dry run; raises Refused where the server or its admission would."""
         return self._request(method, path, body, {"dryRun": "All", "fieldManager": "gloo-mesh-diff"})
@@ -78,8 +94,20 @@ class Api:
         )
 
     def _request(self, method: str, path: str, body: Any, query: dict[str, str]) -> Any:
+        answer, content = self._answer(method, path, body, query, JSON)
+        try:
+            document = json.loads(content)
+        except ValueError:
+            # A proxy, or a server on its way up, answers in plain text.
+            document = {}
+        if answer.status >= 400 or not document:
+            why = document.get("reason") or str(answer.reason)
+            raise Refused(answer.status, why, document.get("message") or why)
+        return document
+
+    def _answer(self, method: str, path: str, body: Any, query: dict[str, str], accept: str) -> tuple[Any, bytes]:
         timeout = min(SECONDS, self.left())
-        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        headers = {"Accept": accept, "Content-Type": JSON}
         method, url, headers, body, form = self._client.param_serialize(
             method,
             path,
@@ -90,15 +118,6 @@ class Api:
         )
         try:
             answer = self._client.call_api(method, url, headers, body, form, _request_timeout=timeout)
-            content = answer.read()
+            return answer, answer.read()
         except Exception as error:
             raise Unanswered(reason(error)) from None
-        try:
-            document = json.loads(content)
-        except ValueError:
-            # A proxy, or a server on its way up, answers in plain text.
-            document = {}
-        if answer.status >= 400 or not document:
-            why = document.get("reason") or str(answer.reason)
-            raise Refused(answer.status, why, document.get("message") or why)
-        return document

@@ -49,6 +49,19 @@ def secret_certificates(stack: Stack, settings: Settings) -> dict[str, str]:
     return {key: decrypted(stack, key) for key in keys}
 
 
+def secrets(stack: Stack) -> dict[str, str]:
+    """Every secret of a stack's file, by its full key; raises UsageError."""
+    arguments = ["config", "--show-secrets", "--json", "--stack", stack.name, "--config-file", str(stack.file)]
+    try:
+        answer = _Workspace(work_dir=str(program.PROJECT_FOLDER))._run_pulumi_cmd_sync(arguments)
+    except FileNotFoundError:
+        raise UsageError("secrets are decrypted by Pulumi's CLI, `pulumi`, which is not on PATH") from None
+    except automation.CommandError as error:
+        raise UsageError(f"Pulumi can't decrypt them: {last_error(error)}") from None
+    found = json.loads(answer.stdout)
+    return {key: str(entry["value"]) for key, entry in found.items() if entry["secret"]}
+
+
 def decrypted(stack: Stack, key: str) -> str:
     """A secret of the stack's file; raises UsageError."""
     arguments = ["config", "get", f"{PROJECT}:{key}", "--json", "--stack", stack.name, "--config-file", str(stack.file)]

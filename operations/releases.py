@@ -79,13 +79,17 @@ def deployed(api: Api, release: Wanted) -> Deployed | None:
         return None
     revisions = {int(item["metadata"]["labels"]["version"]): item for item in found}
     in_force = [revision for revision, item in revisions.items() if item["metadata"]["labels"]["status"] == "deployed"]
-    packed = revisions[max(in_force or revisions)]["data"]["release"]
-    record = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(packed))))
+    record = unpacked(revisions[max(in_force or revisions)])
     return Deployed(
         version=record["chart"]["metadata"]["version"],
         values=record.get("config") or {},
         manifests=_by_key(record["manifest"], release.namespace),
     )
+
+
+def unpacked(secret: Mapping[str, Any]) -> dict[str, Any]:
+    """Helm's record of one revision, from the Secret that holds it."""
+    return json.loads(gzip.decompress(base64.b64decode(base64.b64decode(secret["data"]["release"]))))
 
 
 def rendered(cluster: ClusterSettings, release: Wanted, live: Deployed, api: Api) -> dict[Key, Manifest]:
