@@ -7,6 +7,7 @@ every other request that would change something is a dry run.
 import http.client
 import json
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -73,17 +74,17 @@ class Api:
 
     def named(self, path: str) -> dict[str, Any] | None:
         """An object's metadata, and nothing of its content; None where there is none."""
-        found = self._found(path, {}, Accept=METADATA.format(""))
+        found = self._found(path, {}, METADATA.format(""))
         return found and found["metadata"]
 
     def names(self, path: str, **query: str) -> list[dict[str, Any]]:
         """The metadata of each object in a list, for what is large; none where there is no such kind."""
-        found = self._found(path, query, Accept=METADATA.format("List"))
+        found = self._found(path, query, METADATA.format("List"))
         return [item["metadata"] for item in found["items"]] if found else []
 
     def text(self, path: str) -> str:
-        """What answers in plain text, behind the API server's own proxy for one."""
-        answer, content = self._answer("GET", path, None, {}, Accept="*/*")
+        """What answers in plain text, such as a pod's log, or a Service behind the API server's own proxy."""
+        answer, content = self._answer("GET", path, None, {}, accept="*/*")
         if answer.status >= 400:
             raise Refused(answer.status, str(answer.reason), str(answer.reason))
         return content.decode(errors="replace")
@@ -103,13 +104,20 @@ class Api:
         """The answer to a review: a question that is posted, of which the server keeps nothing."""
         return self._request("POST", path, body, {"dryRun": "All"})
 
+    def credentials(self) -> list[str]:
+        """Its token, password and key, for whoever has to keep them out of sight."""
+        used = self._client.configuration
+        shown = [str(key).removeprefix("Bearer ") for key in used.api_key.values()]
+        shown += [used.password or ""] + ([Path(used.key_file).read_text()] if used.key_file else [])
+        return [text for text in shown if text]
+
     def tried(self, method: str, path: str, body: Any) -> Any:
         """What a write would make, by a dry run; raises Refused where the server or its admission would."""
         return self._request(method, path, body, {"dryRun": "All", "fieldManager": "gloo-mesh-diff"})
 
     def change(self, path: str, fields: Any) -> None:
         """Write some fields of an object for good, by a merge patch."""
-        self._request("PATCH", path, fields, {}, **{"Content-Type": "application/merge-patch+json"})
+        self._request("PATCH", path, fields, {}, sent="application/merge-patch+json")
 
     def remove(self, path: str) -> None:
         """Delete an object for good, if it is there."""
@@ -136,18 +144,16 @@ class Api:
             else f"{root}/{known['name']}"
         )
 
-    def _found(self, path: str, query: dict[str, str], **headers: str) -> Any:
+    def _found(self, path: str, query: dict[str, str], accept: str = JSON) -> Any:
         try:
-            return self._request("GET", path, None, query, **headers)
+            return self._request("GET", path, None, query, accept=accept)
         except Refused as refused:
             if refused.status == 404:
                 return None
             raise
 
-    def _request(
-        self, method: str, path: str, body: Any, query: dict[str, str], *, seconds: float = SECONDS, **headers: str
-    ) -> Any:
-        answer, content = self._answer(method, path, body, query, seconds=seconds, **headers)
+    def _request(self, method: str, path: str, body: Any, query: dict[str, str], **options: Any) -> Any:
+        answer, content = self._answer(method, path, body, query, **options)
         try:
             document = json.loads(content)
         except ValueError:
@@ -159,20 +165,28 @@ class Api:
         return document
 
     def _answer(
-        self, method: str, path: str, body: Any, query: dict[str, str], *, seconds: float = SECONDS, **headers: str
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        query: dict[str, str],
+        *,
+        accept: str = JSON,
+        sent: str = JSON,
+        seconds: float = SECONDS,
     ) -> tuple[Any, bytes]:
         timeout = min(seconds, self.left())
-        sent: dict[str, str] = {"Accept": JSON, "Content-Type": JSON} | headers
-        method, url, sent, body, form = self._client.param_serialize(
+        headers = {"Accept": accept, "Content-Type": sent}
+        method, url, headers, body, form = self._client.param_serialize(
             method,
             path,
             query_params=list(query.items()),
-            header_params=sent,
+            header_params=headers,
             body=body,
             auth_settings=["BearerToken"],
         )
         try:
-            answer = self._client.call_api(method, url, sent, body, form, _request_timeout=timeout)
+            answer = self._client.call_api(method, url, headers, body, form, _request_timeout=timeout)
             content = answer.read()
             self.date = answer.getheader("Date")
         except Exception as error:
