@@ -56,6 +56,7 @@ DASHBOARD_SECRET = "dashboard"
 REDIS_ADDRESS = "redis-dashboard.{namespace}.svc.{domain}:6379"
 ADMIN_ADDRESS = "enterprise-networking-admin.{namespace}.svc.{domain}:11100"
 
+SETTINGS_GROUP = "settings.mesh.gloo.solo.io"
 MESH_API_VERSION = "networking.mesh.gloo.solo.io/v1"
 INGRESS_SERVICE_ACCOUNT = "istio-ingressgateway-service-account"
 """Of the ingress gateway as Istio installs it."""

@@ -14,6 +14,9 @@ from components.settings import ClusterSettings
 
 SECONDS = 15
 """Deadline of one request, within that of all."""
+FIRST_SECONDS = 5
+"""Deadline of the first, which tells whether a cluster answers at all."""
+NAMES_ONLY = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1,application/json"
 
 
 class Unanswered(Exception):  # noqa: N818 - what happened, not whose fault it is
@@ -29,6 +32,11 @@ class Refused(Exception):  # noqa: N818
         self.reason = reason
 
 
+def silence(error: Exception) -> str:
+    """Why a cluster could not be looked at, in a line without credentials."""
+    return f"answers {error.status} {error.reason}" if isinstance(error, Refused) else reason(error)
+
+
 class Api:
     """A cluster's API server, until a moment of `time.monotonic`."""
 
@@ -36,9 +44,13 @@ class Api:
         try:
             self._client: Any = connected(cluster)
         except Exception as error:
-            raise Unanswered(reason(error)) from None
+            raise Unanswered(reason(error)) from error
         self._until = until
         self._kinds: dict[str, dict[str, Any]] = {}
+        self.version = ""
+        """The server's own, such as v1.34.4, once entered."""
+        self.date: str | None = None
+        """The server's clock, as its last answer says."""
 
     def left(self) -> float:
         """Seconds until the deadline; raises Unanswered when there are none."""
@@ -47,14 +59,22 @@ class Api:
             raise Unanswered("the time for all clusters ran out")
         return left
 
+    def enter(self) -> None:
+        """Ask the first question, which everybody may; raises within seconds where nothing answers."""
+        self.version = str(self._request("GET", "/version", None, {}, seconds=FIRST_SECONDS).get("gitVersion", ""))
+
     def get(self, path: str, **query: str) -> Any:
         """An object or a list; None where there is none."""
-        try:
-            return self._request("GET", path, None, query)
-        except Refused as refused:
-            if refused.status == 404:
-                return None
-            raise
+        return self._got(path, query, "application/json")
+
+    def names(self, path: str, **query: str) -> list[dict[str, Any]] | None:
+        """The metadata of each object in a list, and nothing of their content; None where there is no such kind."""
+        found = self._got(path, query, NAMES_ONLY.format("List"))
+        return None if found is None else [item["metadata"] for item in found["items"]]
+
+    def asked(self, path: str, body: Any) -> Any:
+        """The answer to a review: a question that is posted, of which the server keeps nothing."""
+        return self._request("POST", path, body, {"dryRun": "All"})
 
     def tried(self, method: str, path: str, body: Any) -> Any:
         """What a write would make, by a dry run; raises Refused where the server or its admission would."""
@@ -77,9 +97,25 @@ class Api:
             else f"{root}/{known['name']}"
         )
 
-    def _request(self, method: str, path: str, body: Any, query: dict[str, str]) -> Any:
-        timeout = min(SECONDS, self.left())
-        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+    def _got(self, path: str, query: dict[str, str], accept: str) -> Any:
+        try:
+            return self._request("GET", path, None, query, accept)
+        except Refused as refused:
+            if refused.status == 404:
+                return None
+            raise
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        query: dict[str, str],
+        accept: str = "application/json",
+        seconds: float = SECONDS,
+    ) -> Any:
+        timeout = min(seconds, self.left())
+        headers = {"Accept": accept, "Content-Type": "application/json"}
         method, url, headers, body, form = self._client.param_serialize(
             method,
             path,
@@ -91,8 +127,9 @@ class Api:
         try:
             answer = self._client.call_api(method, url, headers, body, form, _request_timeout=timeout)
             content = answer.read()
+            self.date = answer.getheader("Date")
         except Exception as error:
-            raise Unanswered(reason(error)) from None
+            raise Unanswered(reason(error)) from error
         try:
             document = json.loads(content)
         except ValueError:

@@ -8,20 +8,23 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from pulumi import automation
 from rich.console import Console
 
-from components.connection import HangingLoginError, connected, reason
+from components.connection import HangingLoginError
 from components.settings import MANAGEMENT, Settings
 from components.settings import kubeconfig as kubeconfigs
-from operations import engine, trust
-from operations.identity import identity, locked_out
+from operations import engine
+from operations.api import silence
+from operations.everywhere import unreachable
+from operations.preflight import Preflight, preflight
 from operations.progress import Progress
-from operations.reach import unreachable
 from operations.stack import Stack, UsageError
+from operations.state import State
 
 
 class Deployment:
@@ -29,6 +32,7 @@ class Deployment:
 
     def __init__(self, stack: Stack, console: Console) -> None:
         self.settings: Settings = stack.settings()
+        self._stack = stack
         self._console = console
         self._file = str(stack.file)
         os.environ.update(stack.environment)
@@ -44,41 +48,31 @@ class Deployment:
             raise UsageError(f"Pulumi can't open the stack {stack.name}: {engine.last_error(error)}") from None
         self.settings = stack.settings(engine.secret_kubeconfigs(stack, self.settings))
         self._link(stack.name)
-        self.unreachable = self._unreachable()
         self._options: dict[str, Any] = {
             "config_file": self._file,
-            "refresh": not self.unreachable,
             "parallel": engine.parallel(len(self.settings.workers)),
             "color": "never",
         }
+
+    @cached_property
+    def unreachable(self) -> dict[str, str]:
+        """By cluster, why it doesn't answer, asked once; raises UsageError for a login that hangs."""
+        silent = unreachable(self.settings.clusters)
+        hanging = [name for name, error in silent.items() if isinstance(error.__cause__, HangingLoginError)]
+        if hanging:
+            raise UsageError("\n".join(f"{name} can't be entered: {silent[name]}." for name in hanging))
+        return {name: silence(error) for name, error in silent.items()}
+
+    def preflight(self) -> Preflight:
+        """What an `up` would fail over; it asks the clusters once, for `unreachable` too."""
+        looked = preflight(self._stack.name, self.settings, lambda: State.read(self._stack))
+        self.unreachable = {name: silence(error) for name, error in looked.unreachable.items()}
+        return looked
 
     def preview(self) -> Progress:
         """What an `up` would change. Writes nothing to a cluster."""
         # Running the program, a refresh uses the configuration's contexts; else those that the state remembers.
         return self._run(self._engine.preview, dry=True, run_program=True)
-
-    def locked_out(self) -> str | None:
-        """A sentence when the RBAC webhook, as configured, would deny whoever runs this."""
-        rbac, cluster = self.settings.rbac, self.settings.management_cluster
-        if not rbac or cluster.name in self.unreachable:
-            return None
-        try:
-            caller = identity(connected(cluster))
-        except Exception as error:
-            raise UsageError(
-                f"{cluster.name} doesn't say whom it takes you for, which rbac needs: {reason(error)}"
-            ) from None
-        if caller is None:
-            self._console.print(
-                f"[yellow]{cluster.name} is older than Kubernetes 1.28 and can't say whom it takes you for; make sure "
-                "that one of gloo-mesh:rbac.adminSubjects is you.[/yellow]"
-            )
-            return None
-        return locked_out(caller, rbac.admin_subjects, f"{cluster.name} (context {cluster.context})")
-
-    def trust_faults(self) -> list[str]:
-        """A sentence for each reason why the relay's Secrets that somebody else makes can't work."""
-        return trust.faults(self.settings, connected, self.unreachable)
 
     def up(self) -> Progress:
         """Bring the clusters to what the configuration says; healthy clusters complete though others fail."""
@@ -101,13 +95,6 @@ class Deployment:
                 except kubeconfigs.KubeconfigError as error:
                     raise UsageError(f"The kubeconfig {cluster.kubeconfig} can't be used: {error}.") from None
 
-    def _unreachable(self) -> dict[str, str]:
-        silent = unreachable(self.settings.clusters)
-        hanging = [name for name, error in silent.items() if isinstance(error, HangingLoginError)]
-        if hanging:
-            raise UsageError("\n".join(f"{name} can't be entered: {silent[name]}." for name in hanging))
-        return {name: reason(error) for name, error in silent.items()}
-
     def _run(self, operation: Callable[..., Any], *, dry: bool, **options: Any) -> Progress:
         clusters = [MANAGEMENT, *sorted(self.settings.workers)]
         with (
@@ -118,7 +105,7 @@ class Deployment:
             # The kubernetes plugin leaves a copy of each kubeconfig, credentials and all, in TMPDIR.
             self._engine.workspace.env_vars = {**self._engine.workspace.env_vars, "TMPDIR": scratch}
             try:
-                operation(on_event=progress.event, **self._options, **options)
+                operation(on_event=progress.event, refresh=not self.unreachable, **self._options, **options)
             except automation.ConcurrentUpdateError:
                 raise UsageError(
                     "Another update of this stack is running, or one was killed and left its lock. When you are "

@@ -6,6 +6,7 @@ Owns the environment the engine and its plugins start in.
 import json
 import os
 import sys
+from typing import Any
 
 from pulumi import automation
 
@@ -43,6 +44,19 @@ def decrypted(stack: Stack, key: str) -> str:
     except automation.CommandError as error:
         raise UsageError(f"Pulumi can't decrypt {PROJECT}:{key}: {last_error(error)}") from None
     return json.loads(answer.stdout)["value"]
+
+
+def exported(stack: Stack) -> dict[str, Any]:
+    """The state as the backend has it, its secrets encrypted; raises UsageError."""
+    try:
+        answer = _Workspace(work_dir=str(program.PROJECT_FOLDER))._run_pulumi_cmd_sync(
+            ["stack", "export", "--stack", stack.name]
+        )
+    except FileNotFoundError:
+        raise UsageError("The state is read by Pulumi's CLI, `pulumi`, which is not on PATH.") from None
+    except automation.CommandError as error:
+        raise UsageError(f"Pulumi can't export the state of {stack.name}: {last_error(error)}") from None
+    return json.loads(answer.stdout)
 
 
 def last_error(error: automation.CommandError) -> str:

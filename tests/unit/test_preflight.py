@@ -1,0 +1,204 @@
+"""What preflight decides without a cluster: names, versions, rights, selectors, and who is to blame for silence."""
+
+import base64
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from components import connection
+from components.connection import AccessError
+from components.settings import Settings
+from operations.api import Refused, Unanswered
+from operations.preflight import access, collisions, istio, permissions, versions
+from operations.preflight.permissions import Need
+from operations.state import NAMESPACE, RELEASE, State
+from tests.authority import root
+from tests.unit.conftest import Run
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "the seeds' fleet": {},
+    "everything there is": {
+        "virtualMesh": {"globalAccessPolicy": "ENABLED"},
+        "relay": {"istioGateway": {}},
+        "workers": {
+            "cluster-1": {"addons": {"enabled": False}},
+            "cluster-2": {"platform": "openshift", "images": {"pullSecret": {"secret": "registry"}}},
+        },
+        "registry": {"auths": {}},
+    },
+    "namespaces of others": {"defaults": {"namespaces": {"create": False}}},
+    "client certificates of ours": {"pki": {"clientCertificates": "perWorker"}},
+    "certificates of others": {
+        "pki": {"source": "existing"},
+        "management": {"context": "mgmt-cluster", "namespaces": {"create": False}},
+    },
+    "certificates and clients of others": {
+        "pki": {"source": "existing", "clientCertificates": "perWorker"},
+        "management": {"context": "mgmt-cluster", "namespaces": {"create": False}},
+        "defaults": {"namespaces": {"create": False}},
+    },
+}
+SECRETS = ("licenseKey", "registry")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_fixed_name_that_the_program_makes_is_looked_for_and_no_other(
+    shape: str, config: dict[str, Any], deploy: Callable[..., Run]
+) -> None:
+    config |= SHAPES[shape]
+    registered = deploy(config, SECRETS).kubernetes
+
+    # A patch changes what is there; what is read is somebody else's.
+    created = {
+        (made.provider, made.type, _called(made.wire))
+        for made in registered
+        if not made.read and not made.type.endswith("Patch")
+    }
+    assert set(collisions.made(Settings.parse(config, SECRETS))) == created
+
+
+def _called(wire: dict[str, Any]) -> str:
+    metadata = wire.get("metadata", wire)
+    return "/".join(_plain(metadata[key]) for key in ("namespace", "name") if key in metadata)
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else value["value"]
+
+
+@pytest.mark.parametrize(
+    ("version", "constraint", "met"),
+    [
+        ("v1.34.4", "", None),
+        ("v1.34.4", "whatever", None),
+        ("not a version", ">=1.17", None),
+        ("v1.34.4", ">= 1.17.0", True),
+        ("v1.34.4", ">=1.17.0-0 <1.24.0-0", False),
+        ("v1.23.9", ">=1.17.0-0, <1.24.0-0", True),
+        ("v1.23.9", "1.17 - 1.23", True),
+        ("v1.24.0", "1.17 - 1.23", False),
+        ("v1.24.0", "<=1.23", False),
+        ("v1.23.9", "<=1.23", True),
+        ("v1.23.9", ">1.23", False),
+        ("v1.24.0", ">1.23", True),
+        ("v1.16.0", "^1.17 || ~1.16.0", True),
+        ("v2.0.0", "^1.17", False),
+        ("v1.18.0", "~1.17", False),
+        ("v1.17.3", "1.17.x", True),
+        ("v1.17.3", "!=1.17", False),
+        ("v1.18.0", "!=1.17.3", True),
+        ("v1.17.3", "*", True),
+        ("v1.17.3", "=1.17.3", True),
+        # As Helm has it: what a cloud appends is a pre-release.
+        ("v1.27.3-gke.100", ">=1.17", False),
+        ("v1.27.3-gke.100", ">=1.17-0", True),
+        ("v1.27.3+k3s1", ">=1.17", True),
+    ],
+)
+def test_a_charts_range_of_kubernetes_is_read_as_helm_reads_it(version: str, constraint: str, met: bool | None) -> None:
+    assert versions.within(version, constraint) is met
+
+
+@pytest.mark.parametrize(
+    ("rule", "covered"),
+    [
+        ({"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"]}, True),
+        ({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}, True),
+        ({"verbs": ["list"], "apiGroups": [""], "resources": ["secrets"]}, False),
+        ({"verbs": ["get"], "apiGroups": ["apps"], "resources": ["secrets"]}, False),
+        ({"verbs": ["get"], "apiGroups": [""], "resources": ["secrets/status"]}, False),
+        ({"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["other"]}, False),
+        ({"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["it"]}, True),
+    ],
+)
+def test_a_rule_covers_what_it_names_and_no_more(rule: dict[str, Any], covered: bool) -> None:
+    assert permissions.uncovered([rule], [Need(("get",), "", "secrets", "gloo-mesh", "it")]) is not covered
+
+
+@pytest.mark.parametrize(
+    ("selector", "taken"),
+    [
+        ({}, True),
+        ({"matchLabels": {"istio-injection": "enabled"}}, True),
+        ({"matchLabels": {"istio-injection": "disabled"}}, False),
+        ({"matchExpressions": [{"key": "istio.io/rev", "operator": "DoesNotExist"}]}, True),
+        ({"matchExpressions": [{"key": "istio-injection", "operator": "In", "values": ["enabled"]}]}, True),
+        ({"matchExpressions": [{"key": "istio-injection", "operator": "NotIn", "values": ["enabled"]}]}, False),
+        ({"matchExpressions": [{"key": "istio.io/rev", "operator": "Exists"}]}, False),
+    ],
+)
+def test_a_namespace_is_selected_as_the_api_server_selects_it(selector: dict[str, Any], taken: bool) -> None:
+    assert istio.matches(selector, {"istio-injection": "enabled"}) is taken
+
+
+def test_a_root_is_the_same_in_a_secret_and_in_a_bundle() -> None:
+    one, other = root("one").pem, root("other").pem
+    encoded = base64.b64encode(one.encode()).decode()
+
+    assert istio.certificates(encoded) == istio.certificates(one)
+    assert istio.certificates(one) < istio.certificates(other + one)
+    assert istio.certificates("no PEM") == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("cause", "code"),
+    [
+        (connection.PluginMissingError("its credential plugin x can't be started"), "credential-plugin-missing"),
+        (connection.LoginError("its credential plugin x failed"), "login-needed"),
+        (connection.HangingLoginError("its credential plugin x hasn't answered"), "login-hangs"),
+        (AccessError("its kubeconfig names no server"), "kubeconfig-unusable"),
+        (ssl.SSLCertVerificationError("self-signed certificate"), "tls-not-trusted"),
+        (ConnectionRefusedError("refused"), "no-answer"),
+        (TimeoutError(), "no-answer"),
+        (OSError("Name or service not known"), "no-answer"),
+    ],
+)
+def test_each_way_of_not_answering_has_a_code_of_its_own(cause: Exception, code: str, config: dict[str, Any]) -> None:
+    error = Unanswered("why")
+    error.__cause__ = cause
+
+    assert _told(error, config).kind.code == code
+
+
+@pytest.mark.parametrize(("status", "code"), [(401, "credentials-expired"), (403, "access-denied"), (503, "no-answer")])
+def test_an_api_servers_own_refusals_are_told_apart(status: int, code: str, config: dict[str, Any]) -> None:
+    assert _told(Refused(status, "Reason", "message"), config).kind.code == code
+
+
+def _told(error: Exception, config: dict[str, Any]) -> Any:
+    return access.finding(Settings.parse(config, ("licenseKey",)).management_cluster, error)
+
+
+def test_a_state_tells_what_is_its_own_what_was_begun_and_what_is_only_read() -> None:
+    provider = "urn:pulumi:prod::gloo-mesh::pulumi:providers:kubernetes::cluster-1::4711"
+
+    def resource(kind: str, **more: Any) -> dict[str, Any]:
+        return {"type": kind, "provider": provider, **more}
+
+    state = State.parse(
+        {
+            "deployment": {
+                "resources": [
+                    {"type": "pulumi:pulumi:Stack"},
+                    resource(f"{NAMESPACE}Patch", id="gloo-mesh", outputs={"metadata": {"uid": "u-1"}}),
+                    resource("kubernetes:core/v1:Secret", id="gloo-mesh/read", external=True),
+                    resource("kubernetes:core/v1:Secret", id="gloo-mesh/made"),
+                ],
+                "pending_operations": [
+                    {"type": "creating", "resource": resource(RELEASE, inputs={"namespace": "n", "name": "r"})},
+                    {"type": "updating", "resource": resource(RELEASE, id="n/other")},
+                    {"type": "creating", "resource": resource("kubernetes:core/v1:Secret", id="gloo-mesh/made")},
+                ],
+            }
+        }
+    )
+
+    assert state.owned == {
+        ("cluster-1", NAMESPACE, "gloo-mesh"),
+        ("cluster-1", "kubernetes:core/v1:Secret", "gloo-mesh/made"),
+    }
+    assert state.unfinished == {("cluster-1", RELEASE, "n/r")}
+    assert state.namespaces == {("cluster-1", NAMESPACE, "gloo-mesh"): "u-1"}
+    assert State.parse({"version": 3, "deployment": None}) == State()
