@@ -16,7 +16,7 @@ SECONDS = 15
 """Deadline of one request, within that of all."""
 FIRST_SECONDS = 5
 """Deadline of the first, which tells whether a cluster answers at all."""
-NAMES_ONLY = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1,application/json"
+METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1,application/json"
 
 
 class Unanswered(Exception):  # noqa: N818 - what happened, not whose fault it is
@@ -67,10 +67,15 @@ class Api:
         """An object or a list; None where there is none."""
         return self._got(path, query, "application/json")
 
-    def names(self, path: str, **query: str) -> list[dict[str, Any]] | None:
-        """The metadata of each object in a list, and nothing of their content; None where there is no such kind."""
-        found = self._got(path, query, NAMES_ONLY.format("List"))
-        return None if found is None else [item["metadata"] for item in found["items"]]
+    def named(self, path: str) -> dict[str, Any] | None:
+        """An object's metadata, and nothing of its content; None where there is none."""
+        found = self._got(path, {}, METADATA.format(""))
+        return found and found["metadata"]
+
+    def names(self, path: str) -> list[dict[str, Any]]:
+        """The metadata of each object in a list; none where there is no such kind."""
+        found = self._got(path, {}, METADATA.format("List"))
+        return [item["metadata"] for item in found["items"]] if found else []
 
     def asked(self, path: str, body: Any) -> Any:
         """The answer to a review: a question that is posted, of which the server keeps nothing."""

@@ -99,7 +99,7 @@ def _look(
             found += identity.findings(cluster, api, settings.rbac.admin_subjects)
         record = _record(api, settings.namespace)
     namespaces = {name: _uid(api, name) for name in names}
-    return _Seen(api, found, namespaces, collisions.look(cluster, api, wanted, namespaces), root, record)
+    return _Seen(api, found, namespaces, collisions.look(cluster, api, wanted, namespaces, demands.crds), root, record)
 
 
 def _findings(

@@ -4,7 +4,8 @@ Owns the list of fixed names; whose an object is, the state says, which is exact
 charts make is Helm's to refuse, but for CRDs: those a chart installed earlier are nobody's to Helm.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +46,7 @@ _PLURALS = {
     "ConfigMap": "configmaps",
     "Secret": "secrets",
 }
+_CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _ISTIO_API_VERSION = "networking.istio.io/v1beta1"
 _INGRESS = "gloo-mesh-ingress"
 _POLICY = product.ADDONS_NAMESPACE
@@ -135,57 +137,59 @@ def _core(kind: str) -> str:
     return f"kubernetes:core/v1:{kind}"
 
 
-def look(cluster: ClusterSettings, api: Api, wanted: list[Object], namespaces: Mapping[str, str | None]) -> Seen:
+def look(
+    cluster: ClusterSettings,
+    api: Api,
+    wanted: Iterable[Object],
+    namespaces: Mapping[str, str | None],
+    crds: Iterable[str],
+) -> Seen:
     """What of `wanted` is there, whosever it is; what may not be looked at counts as not there.
 
     `namespaces` holds the UID of each that is there.
     """
-    own = [(kind, name) for where, kind, name in wanted if where == cluster.name]
     objects: set[tuple[str, str]] = set()
     pending: dict[str, str] = {}
-    lists: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for kind, named in own:
-        namespace, _, name = named.rpartition("/")
-        if kind == NAMESPACE:
-            there = bool(namespaces.get(named))
-        elif kind == RELEASE:
-            secrets = _list(api, lists, _core("Secret"), namespace)
-            revisions = [labels for labels in _helms(secrets) if labels.get("name") == name]
-            there = bool(revisions)
-            for labels in revisions:
-                if labels.get("status", "").startswith("pending-"):
-                    pending[named] = labels["status"]
-        else:
-            there = name in [metadata["name"] for metadata in _list(api, lists, kind, namespace)]
-        if there:
+    collections: dict[str, list[tuple[str, str]]] = {}
+    for kind, named in ((kind, named) for where, kind, named in wanted if where == cluster.name):
+        if kind != NAMESPACE:
+            collections.setdefault(_collection(kind, named), []).append((kind, named))
+        elif namespaces.get(named):
             objects.add((kind, named))
-    crds = _quiet(api, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions")
-    return Seen(frozenset(objects), pending, {metadata["name"]: metadata for metadata in crds})
+    for path, own in collections.items():
+        there = _there(api, path, [named.rpartition("/")[2] for kind, named in own if kind != RELEASE])
+        helms = [
+            labels for metadata in there.values() if (labels := metadata.get("labels") or {}).get("owner") == "helm"
+        ]
+        for kind, named in own:
+            name = named.rpartition("/")[2]
+            revisions = [labels.get("status", "") for labels in helms if labels.get("name") == name]
+            if revisions if kind == RELEASE else name in there:
+                objects.add((kind, named))
+            for status in revisions if kind == RELEASE else ():
+                if status.startswith("pending-"):
+                    pending[named] = status
+    return Seen(frozenset(objects), pending, _there(api, _CRDS, list(crds)))
 
 
-def _helms(secrets: list[dict[str, Any]]) -> Iterator[dict[str, str]]:
-    for metadata in secrets:
-        labels = metadata.get("labels") or {}
-        if labels.get("owner") == "helm":
-            yield labels
+def _collection(kind: str, named: str) -> str:
+    """Where objects of a kind are; Helm keeps its releases as Secrets."""
+    _, version, name = (_core("Secret") if kind == RELEASE else kind).split(":")
+    root = "/api/v1" if version == "core/v1" else f"/apis/{version}"
+    return f"{root}/namespaces/{named.partition('/')[0]}/{_PLURALS[name]}"
 
 
-def _list(
-    api: Api, lists: dict[tuple[str, str], list[dict[str, Any]]], kind: str, namespace: str
-) -> list[dict[str, Any]]:
-    if (kind, namespace) not in lists:
-        _, version, name = kind.split(":")
-        root = "/api/v1" if version == "core/v1" else f"/apis/{version}"
-        lists[kind, namespace] = _quiet(api, f"{root}/namespaces/{namespace}/{_PLURALS[name]}")
-    return lists[kind, namespace]
-
-
-def _quiet(api: Api, path: str) -> list[dict[str, Any]]:
-    """Whether one may look is told where rights are."""
-    try:
-        return api.names(path) or []
-    except Refused:
-        return []
+def _there(api: Api, path: str, names: list[str]) -> dict[str, dict[str, Any]]:
+    """Metadata by name: of all that is there or, for who may not list, of `names`."""
+    with suppress(Refused):
+        return {metadata["name"]: metadata for metadata in api.names(path)}
+    found: dict[str, dict[str, Any]] = {}
+    for name in names:
+        # Whether one may look is told where rights are.
+        with suppress(Refused):
+            if metadata := api.named(f"{path}/{name}"):
+                found[name] = metadata
+    return found
 
 
 def findings(

@@ -120,14 +120,14 @@ def findings(settings: Settings, cluster: ClusterSettings, api: Api) -> Iterator
     needed, grants = list(needs(settings, cluster)), list(granting(cluster))
     missing = _missing(api, [*needed, *grants])
     called = f"on {cluster.name} (context {cluster.context})"
-    if lacking := _told(need for need in missing if need in _single(needed)):
+    if lacking := _told(need for need in missing if need in single(needed)):
         yield MISSING.found(
             cluster.name,
             f"The identity that deploys may not {called}: {'; '.join(lacking)}.",
             f"Have its ClusterRole there hold them (docs/runbooks/permissions.md); then: kubectl --context "
             f"{cluster.context} auth can-i --list --namespace {settings.namespace}",
         )
-    if lacking := _told(need for need in missing if need in _single(grants)):
+    if lacking := _told(need for need in missing if need in single(grants)):
         yield GRANTING.found(
             cluster.name,
             f"The identity that deploys may not {called}: {'; '.join(lacking)}.",
@@ -138,7 +138,7 @@ def findings(settings: Settings, cluster: ClusterSettings, api: Api) -> Iterator
 
 def _missing(api: Api, needed: Iterable[Need]) -> list[Need]:
     """Of each verb by itself, those that neither the rules nor the authorizer itself grants."""
-    left = uncovered(_rules(api, NOWHERE), _single(needed))
+    left = uncovered(_rules(api, NOWHERE), single(needed))
     for namespace in sorted({need.namespace for need in left} - {""}):
         rules = _rules(api, namespace)
         left = [need for need in left if need.namespace != namespace or uncovered(rules, [need])]
@@ -152,7 +152,8 @@ def _missing(api: Api, needed: Iterable[Need]) -> list[Need]:
         ]
 
 
-def _single(needed: Iterable[Need]) -> list[Need]:
+def single(needed: Iterable[Need]) -> list[Need]:
+    """Each verb by itself, once."""
     one_each = (Need((verb,), n.group, n.resource, n.namespace, n.name) for n in needed for verb in n.verbs)
     return list(dict.fromkeys(one_each))
 

@@ -3,19 +3,25 @@
 import base64
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from components import connection
+from components.charts import Charts
 from components.connection import AccessError
-from components.settings import Settings
+from components.settings import ClusterSettings, Settings
+from operations import charts
+from operations import identity as who
 from operations.api import Refused, Unanswered
-from operations.preflight import access, collisions, istio, permissions, versions
+from operations.preflight import access, collisions, identity, istio, permissions, versions
 from operations.preflight.permissions import Need
 from operations.state import NAMESPACE, RELEASE, State
 from tests.authority import root
 from tests.unit.conftest import Run
+from tests.unit.test_vendored_charts import chart
 
 SHAPES: dict[str, dict[str, Any]] = {
     "the seeds' fleet": {},
@@ -202,3 +208,69 @@ def test_a_state_tells_what_is_its_own_what_was_begun_and_what_is_only_read() ->
     assert state.unfinished == {("cluster-1", RELEASE, "n/r")}
     assert state.namespaces == {("cluster-1", NAMESPACE, "gloo-mesh"): "u-1"}
     assert State.parse({"version": 3, "deployment": None}) == State()
+
+
+MINE = State(
+    owned=frozenset({("cluster-1", RELEASE, "gloo-mesh/enterprise-agent-crds")}),
+    namespaces={("cluster-1", NAMESPACE, "gloo-mesh"): "g"},
+)
+KEPT = {"x": {"name": "x", "annotations": {"meta.helm.sh/release-name": "enterprise-agent-crds"}}}
+
+
+@pytest.mark.parametrize(
+    ("uid", "crds", "told"),
+    [
+        ("g", KEPT, []),
+        ("other", KEPT, ["another-cluster"]),
+        (None, {}, ["another-cluster"]),
+        # Deleted by hand: nobody deletes the CRDs with it, and an up repairs it.
+        (None, KEPT, []),
+    ],
+)
+def test_a_cluster_is_another_when_nothing_of_ours_is_there(
+    uid: str | None, crds: dict[str, Any], told: list[str], config: dict[str, Any]
+) -> None:
+    settings = Settings.parse(config, ("licenseKey",))
+    seen = {"cluster-1": {"kube-system": "k", "gloo-mesh": uid}}
+
+    found = identity.findings(settings, seen, {"cluster-1": crds}, MINE, "prod")
+
+    assert [finding.kind.code for finding in found] == told
+
+
+def test_a_server_that_doesnt_say_who_asks_is_told(config: dict[str, Any]) -> None:
+    class Old:
+        version = "v1.27.0"
+
+        def asked(self, _path: str, _body: Any) -> Any:
+            raise Refused(404, "NotFound", "no such kind")
+
+    cluster: Any = Settings.parse(config, ("licenseKey",)).management_cluster
+    api: Any = Old()
+
+    assert [finding.kind.code for finding in who.findings(cluster, api, [])] == ["identity-unknown"]
+
+
+def test_what_the_charts_ask_of_kubernetes_is_compared_with_each_cluster(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    old = {"apiVersion": "apiextensions.k8s.io/v1beta1", "kind": "CustomResourceDefinition"}
+    crds = yaml.safe_dump(old | {"metadata": {"name": "olds.x.solo.io"}, "spec": {"group": "x.solo.io"}})
+    folder = tmp_path / "vendored"
+    packed = chart(more={"charts/crds/crds/things.yaml": crds, "Chart.yaml": _demanding("enterprise-agent")})
+    charts.add(folder, packed, "a test")
+    cluster = Settings.parse(config, ("licenseKey",)).worker_clusters[0]
+
+    asked = charts.demands(Charts.load(folder, "1.2.9"), "enterprise-agent")
+
+    assert asked == charts.Demands(">=1.17.0-0 <1.24.0-0", {"olds.x.solo.io": "apiextensions.k8s.io/v1beta1"})
+    assert _codes(cluster, "v1.34.4", asked) == ["kubernetes-version", "crd-api-version"]
+    assert _codes(cluster, "v1.21.14", asked) == []
+
+
+def _demanding(name: str) -> str:
+    return yaml.safe_dump({"name": name, "version": "1.2.9", "kubeVersion": ">=1.17.0-0 <1.24.0-0"})
+
+
+def _codes(cluster: ClusterSettings, version: str, asked: charts.Demands) -> list[str]:
+    return [finding.kind.code for finding in versions.findings(cluster, version, "enterprise-agent", asked)]
