@@ -75,7 +75,8 @@ class Api:
     def names(self, path: str) -> list[dict[str, Any]]:
         """The metadata of each object in a list; none where there is no such kind."""
         found = self._got(path, {}, METADATA.format("List"))
-        return [item["metadata"] for item in found["items"]] if found else []
+        # An empty list of nothing but metadata comes as null.
+        return [item["metadata"] for item in found.get("items") or []] if found else []
 
     def asked(self, path: str, body: Any) -> Any:
         """The answer to a review: a question that is posted, of which the server keeps nothing."""

@@ -16,9 +16,8 @@ from operations import charts, identity, trust
 from operations.api import Api, Refused
 from operations.everywhere import Looked, look
 from operations.findings import Finding, Kind
-from operations.preflight import access, collisions, istio, permissions, platform, versions
-from operations.preflight import identity as clusters
-from operations.preflight.identity import KUBE_SYSTEM
+from operations.preflight import access, clusters, collisions, istio, permissions, platform, versions
+from operations.preflight.clusters import KUBE_SYSTEM
 from operations.record import Record
 from operations.state import State
 

@@ -16,7 +16,7 @@ from cryptography import x509
 from components.connection import AccessError, HangingLoginError, LoginError, PluginMissingError
 from components.settings import ClusterSettings
 from components.settings import kubeconfig as kubeconfigs
-from operations.api import FIRST_SECONDS, Refused, silence
+from operations.api import FIRST_SECONDS, Refused, Unanswered, silence
 from operations.findings import Finding, Kind
 
 _PAGE = "access"
@@ -39,7 +39,9 @@ KUBECONFIG = Kind("kubeconfig-unusable", _STALE, _PAGE)
 
 
 def finding(cluster: ClusterSettings, error: Exception) -> Finding:
-    """What to say of a cluster that could not be looked at."""
+    """What to say of a cluster that could not be looked at; raises what is nobody's but this program's fault."""
+    if not isinstance(error, Refused | Unanswered):
+        raise error
     cause = error.__cause__
     called = f"{cluster.name} (context {cluster.context})"
     look = f"kubectl --context {cluster.context} version"

@@ -4,7 +4,6 @@ In the order a fleet lives: before its first up, after one that half of it misse
 """
 
 import base64
-import datetime
 import json
 import os
 import shutil
@@ -21,7 +20,6 @@ from kubernetes import client, config
 
 from components import connection
 from components.settings import Settings
-from lab import kubeconfig
 from lab.fleet import MANAGEMENT, Lab
 from operations.api import Api
 from operations.preflight import permissions, platform, preflight
@@ -128,27 +126,6 @@ def plugin(fleet: Fleet, script: str) -> dict[str, Any]:
     return {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(path)}}
 
 
-def ended(fleet: Fleet) -> dict[str, Any]:
-    """A client certificate of cluster-1's own authority that ended."""
-    folder = fleet.lab.root / "kwok/clusters/cluster-1"
-    copy = fleet.lab.root / "ended"
-    shutil.copytree(folder / "pki", copy / "pki", dirs_exist_ok=True)
-    with pytest.MonkeyPatch.context() as patch:
-        now = datetime.datetime.now(datetime.UTC)
-
-        class Past(datetime.datetime):
-            @classmethod
-            def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:  # type: ignore[override]
-                return now - datetime.timedelta(days=400)
-
-        patch.setattr(kubeconfig.datetime, "datetime", Past)
-        kubeconfig.issue(copy)
-    return {
-        "client-certificate-data": base64.b64encode((copy / kubeconfig.CERTIFICATE).read_bytes()).decode(),
-        "client-key-data": base64.b64encode((copy / kubeconfig.KEY).read_bytes()).decode(),
-    }
-
-
 ENTRIES: dict[str, Callable[[Fleet], dict[str, Any]]] = {
     "credential-plugin-missing": lambda _: {
         "user": {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "no-such-plugin"}}
@@ -175,15 +152,6 @@ def test_a_worker_that_cant_be_entered_is_told_by_its_cause(
     path = edited(fleet.lab.kubeconfig, code, "cluster-1", **ENTRIES[code](fleet))
 
     assert looker.told({"workers": {"cluster-1": {"kubeconfig": path}, "cluster-2": {}}}) == [(code, "cluster-1")]
-
-
-def test_a_client_certificate_that_ended_is_told_with_its_end(fleet: Fleet, looker: Looker) -> None:
-    path = edited(fleet.lab.kubeconfig, "ended", "cluster-1", ended(fleet))
-
-    (finding,) = looker.findings({"workers": {"cluster-1": {"kubeconfig": path}, "cluster-2": {}}})
-
-    assert finding.kind.code == "credentials-expired"
-    assert "ended on 20" in finding.what
 
 
 def test_a_name_that_doesnt_resolve_is_told(fleet: Fleet, looker: Looker) -> None:

@@ -3,6 +3,7 @@
 import base64
 import ssl
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,12 @@ from components import connection
 from components.charts import Charts
 from components.connection import AccessError
 from components.settings import ClusterSettings, Settings
-from operations import charts
-from operations import identity as who
+from operations import charts, identity
 from operations.api import Refused, Unanswered
-from operations.preflight import access, collisions, identity, istio, permissions, versions
+from operations.preflight import access, clusters, collisions, istio, permissions, versions
 from operations.preflight.permissions import Need
 from operations.state import NAMESPACE, RELEASE, State
-from tests.authority import root
+from tests.authority import CLIENT, DAY, root
 from tests.unit.conftest import Run
 from tests.unit.test_vendored_charts import chart
 
@@ -233,7 +233,7 @@ def test_a_cluster_is_another_when_nothing_of_ours_is_there(
     settings = Settings.parse(config, ("licenseKey",))
     seen = {"cluster-1": {"kube-system": "k", "gloo-mesh": uid}}
 
-    found = identity.findings(settings, seen, {"cluster-1": crds}, MINE, "prod")
+    found = clusters.findings(settings, seen, {"cluster-1": crds}, MINE, "prod")
 
     assert [finding.kind.code for finding in found] == told
 
@@ -248,7 +248,7 @@ def test_a_server_that_doesnt_say_who_asks_is_told(config: dict[str, Any]) -> No
     cluster: Any = Settings.parse(config, ("licenseKey",)).management_cluster
     api: Any = Old()
 
-    assert [finding.kind.code for finding in who.findings(cluster, api, [])] == ["identity-unknown"]
+    assert [finding.kind.code for finding in identity.findings(cluster, api, [])] == ["identity-unknown"]
 
 
 def test_what_the_charts_ask_of_kubernetes_is_compared_with_each_cluster(
@@ -274,3 +274,20 @@ def _demanding(name: str) -> str:
 
 def _codes(cluster: ClusterSettings, version: str, asked: charts.Demands) -> list[str]:
     return [finding.kind.code for finding in versions.findings(cluster, version, "enterprise-agent", asked)]
+
+
+@pytest.mark.parametrize(("ends", "said"), [(-DAY, "client certificate of management (context"), (DAY, "answers 401")])
+def test_a_client_certificate_that_ended_is_told_with_its_end(
+    ends: timedelta, said: str, config: dict[str, Any]
+) -> None:
+    made = root().issue("deployer", uses=(CLIENT,), begins=-3 * DAY, ends=ends)
+    kubeconfig: Any = yaml.safe_load(Path(config["kubeconfig"]).read_text())
+    kubeconfig["contexts"][0]["context"] = {"user": "it"}
+    data = base64.b64encode(made.pem.encode()).decode()
+    kubeconfig["users"] = [{"name": "it", "user": {"client-certificate-data": data}}]
+    Path(config["kubeconfig"]).write_text(yaml.safe_dump(kubeconfig))
+
+    finding = _told(Refused(401, "Unauthorized", "Unauthorized"), config)
+
+    assert finding.kind.code == "credentials-expired"
+    assert said in finding.what
