@@ -1,9 +1,10 @@
 """One API server, asked in plain JSON within a deadline.
 
-Owns requests and what they end in; what is asked is the caller's. Nothing is written: every request that
-changes something is a dry run.
+Owns requests and what they end in; what is asked is the caller's. Nothing is written but by `change` and `remove`:
+every other request that would change something is a dry run.
 """
 
+import http.client
 import json
 import time
 from typing import Any
@@ -11,12 +12,15 @@ from urllib.parse import quote
 
 from components.connection import connected, reason
 from components.settings import ClusterSettings
+from operations.deadline import within
+
+JSON = "application/json"
+METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1,application/json"
 
 SECONDS = 15
 """Deadline of one request, within that of all."""
 FIRST_SECONDS = 5
 """Deadline of the first, which tells whether a cluster answers at all."""
-METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1,application/json"
 
 
 class Unanswered(Exception):  # noqa: N818 - what happened, not whose fault it is
@@ -65,18 +69,36 @@ class Api:
 
     def get(self, path: str, **query: str) -> Any:
         """An object or a list; None where there is none."""
-        return self._got(path, query, "application/json")
+        return self._found(path, query)
 
     def named(self, path: str) -> dict[str, Any] | None:
         """An object's metadata, and nothing of its content; None where there is none."""
-        found = self._got(path, {}, METADATA.format(""))
+        found = self._found(path, {}, Accept=METADATA.format(""))
         return found and found["metadata"]
 
-    def names(self, path: str) -> list[dict[str, Any]]:
-        """The metadata of each object in a list; none where there is no such kind."""
-        found = self._got(path, {}, METADATA.format("List"))
+    def names(self, path: str, **query: str) -> list[dict[str, Any]]:
+        """The metadata of each object in a list, for what is large; none where there is no such kind."""
+        found = self._found(path, query, Accept=METADATA.format("List"))
         # An empty list of nothing but metadata comes as null.
         return [item["metadata"] for item in found.get("items") or []] if found else []
+
+    def text(self, path: str) -> str:
+        """What answers in plain text, behind the API server's own proxy for one."""
+        answer, content = self._answer("GET", path, None, {}, Accept="*/*")
+        if answer.status >= 400:
+            raise Refused(answer.status, str(answer.reason), str(answer.reason))
+        return content.decode(errors="replace")
+
+    def forwarded(self, namespace: str, pod: str, port: int, path: str) -> str:
+        """What a pod's port answers to an HTTP GET, through a port-forward; raises Unanswered when nothing does."""
+        try:
+            return within(
+                min(SECONDS, self.left()),
+                # A client of its own: while the library opens a forward, it takes over all of its client's calls.
+                lambda: _forwarded(self._client.configuration, namespace, pod, port, path),
+            )
+        except Exception as error:
+            raise Unanswered(reason(error)) from None
 
     def asked(self, path: str, body: Any) -> Any:
         """The answer to a review: a question that is posted, of which the server keeps nothing."""
@@ -85,6 +107,18 @@ class Api:
     def tried(self, method: str, path: str, body: Any) -> Any:
         """What a write would make, by a dry run; raises Refused where the server or its admission would."""
         return self._request(method, path, body, {"dryRun": "All", "fieldManager": "gloo-mesh-diff"})
+
+    def change(self, path: str, fields: Any) -> None:
+        """Write some fields of an object for good, by a merge patch."""
+        self._request("PATCH", path, fields, {}, **{"Content-Type": "application/merge-patch+json"})
+
+    def remove(self, path: str) -> None:
+        """Delete an object for good, if it is there."""
+        try:
+            self._request("DELETE", path, None, {})
+        except Refused as refused:
+            if refused.status != 404:
+                raise
 
     def collection(self, api_version: str, kind: str, namespace: str) -> str | None:
         """Where objects of a kind are; None while the server knows no such kind."""
@@ -103,39 +137,18 @@ class Api:
             else f"{root}/{known['name']}"
         )
 
-    def _got(self, path: str, query: dict[str, str], accept: str) -> Any:
+    def _found(self, path: str, query: dict[str, str], **headers: str) -> Any:
         try:
-            return self._request("GET", path, None, query, accept)
+            return self._request("GET", path, None, query, **headers)
         except Refused as refused:
             if refused.status == 404:
                 return None
             raise
 
     def _request(
-        self,
-        method: str,
-        path: str,
-        body: Any,
-        query: dict[str, str],
-        accept: str = "application/json",
-        seconds: float = SECONDS,
+        self, method: str, path: str, body: Any, query: dict[str, str], *, seconds: float = SECONDS, **headers: str
     ) -> Any:
-        timeout = min(seconds, self.left())
-        headers = {"Accept": accept, "Content-Type": "application/json"}
-        method, url, headers, body, form = self._client.param_serialize(
-            method,
-            path,
-            query_params=list(query.items()),
-            header_params=headers,
-            body=body,
-            auth_settings=["BearerToken"],
-        )
-        try:
-            answer = self._client.call_api(method, url, headers, body, form, _request_timeout=timeout)
-            content = answer.read()
-            self.date = answer.getheader("Date")
-        except Exception as error:
-            raise Unanswered(reason(error)) from error
+        answer, content = self._answer(method, path, body, query, seconds=seconds, **headers)
         try:
             document = json.loads(content)
         except ValueError:
@@ -145,3 +158,47 @@ class Api:
             why = document.get("reason") or str(answer.reason)
             raise Refused(answer.status, why, document.get("message") or why)
         return document
+
+    def _answer(
+        self, method: str, path: str, body: Any, query: dict[str, str], *, seconds: float = SECONDS, **headers: str
+    ) -> tuple[Any, bytes]:
+        timeout = min(seconds, self.left())
+        sent: dict[str, str] = {"Accept": JSON, "Content-Type": JSON} | headers
+        method, url, sent, body, form = self._client.param_serialize(
+            method,
+            path,
+            query_params=list(query.items()),
+            header_params=sent,
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        try:
+            answer = self._client.call_api(method, url, sent, body, form, _request_timeout=timeout)
+            content = answer.read()
+            self.date = answer.getheader("Date")
+        except Exception as error:
+            raise Unanswered(reason(error)) from error
+        return answer, content
+
+
+def _forwarded(configuration: Any, namespace: str, pod: str, port: int, path: str) -> str:
+    from kubernetes import client, stream
+
+    untyped: Any = stream
+    forward = untyped.portforward(
+        client.CoreV1Api(client.ApiClient(configuration)).connect_get_namespaced_pod_portforward,
+        pod,
+        namespace,
+        ports=str(port),
+    )
+    try:
+        connection = http.client.HTTPConnection("pod", port)
+        connection.sock = forward.socket(port)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        content = answer.read().decode(errors="replace")
+    finally:
+        forward.close()
+    if answer.status >= 400:
+        raise Unanswered(f"the pod answers {answer.status}")
+    return content

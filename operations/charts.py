@@ -22,6 +22,9 @@ from components import product
 from components.charts import LOCK, Chart, Charts, LockError, read_lock, write_lock
 from operations.stack import UsageError
 
+CRDS = "files/crds.yaml"
+"""Where a chart of CRDs keeps them."""
+
 SECONDS = 60
 """Deadline of one download."""
 
@@ -132,12 +135,13 @@ def values(folder: Path, name: str, version: str) -> str:
 
 def demands(charts: Charts, name: str) -> Demands:
     """What the vendored chart `name` asks for; raises UsageError where an archive can't be read."""
-    chart, crds = (charts.folder / charts.by_name[part].file for part in (name, product.crds_chart(name)))
+    chart, crds = charts.by_name[name], charts.by_name[product.crds_chart(name)]
     try:
-        metadata: Any = yaml.load(_at_top(dict(_files(chart.read_bytes())), "Chart.yaml"), yaml.CSafeLoader)
-        text = dict(_files(crds.read_bytes()))[f"{product.crds_chart(name)}/files/crds.yaml"].decode()
+        files = dict(_files((charts.folder / chart.file).read_bytes()))
+        metadata: Any = yaml.load(_at_top(files, "Chart.yaml"), yaml.CSafeLoader)
+        text = printed(charts.folder, crds)
     except (OSError, EOFError, tarfile.TarError, yaml.YAMLError, KeyError) as error:
-        raise UsageError(f"{chart} and {crds.name} can't be read: {error}.") from None
+        raise UsageError(f"{chart.file} and {crds.file} can't be read: {error}.") from None
     # Schemas are most of the text, and the slow part of reading it.
     heads = re.sub(r"(?m)^(spec|status):\n(?:[ -].*\n|\n)*", "", text)
     found = [document for document in yaml.load_all(heads, yaml.CSafeLoader) if document]
@@ -145,6 +149,11 @@ def demands(charts: Charts, name: str) -> Demands:
         kubernetes=str(metadata.get("kubeVersion") or ""),
         crds={document["metadata"]["name"]: document["apiVersion"] for document in found},
     )
+
+
+def printed(folder: Path, chart: Chart) -> str:
+    """The CRDs that a vendored chart of CRDs prints, as YAML."""
+    return dict(_files((folder / chart.file).read_bytes()))[f"{chart.name}/{CRDS}"].decode()
 
 
 def verify(folder: Path) -> list[str]:
@@ -199,8 +208,8 @@ def _crds_archive(name: str, archive: Archive) -> bytes:
                 "description": f"The CRDs of {archive.name} {archive.version}, kept on delete",
             }
         ),
-        "files/crds.yaml": yaml.dump_all(archive.crds, Dumper=yaml.CSafeDumper, explicit_start=True),
-        "templates/crds.yaml": '{{ .Files.Get "files/crds.yaml" }}\n',
+        CRDS: yaml.dump_all(archive.crds, Dumper=yaml.CSafeDumper, explicit_start=True),
+        "templates/crds.yaml": f'{{{{ .Files.Get "{CRDS}" }}}}\n',
     }
     packed = io.BytesIO()
     # No times, no names and no compression, which differs by library: one digest on every machine.

@@ -5,14 +5,18 @@ Owns the environment the engine and its plugins start in.
 
 import json
 import os
+import subprocess
 import sys
-from typing import Any
 
 from pulumi import automation
+from pulumi.automation.errors import create_command_error
 
 from components.settings import PROJECT, Settings
 from operations import program
 from operations.stack import Stack, UsageError
+
+SECONDS = 60
+"""Deadline of one command of the CLI that deploys nothing."""
 
 
 def select(stack: str) -> automation.Stack:
@@ -46,17 +50,28 @@ def decrypted(stack: Stack, key: str) -> str:
     return json.loads(answer.stdout)["value"]
 
 
-def exported(stack: Stack) -> dict[str, Any]:
-    """The state as the backend has it, its secrets encrypted; raises UsageError."""
+def cli(*arguments: str, given: str = "") -> str:
+    """What a command of Pulumi's CLI prints; raises automation.CommandError where it fails, UsageError where it hangs.
+
+    `given` goes to its standard input, which no list of processes shows.
+    """
     try:
-        answer = _Workspace(work_dir=str(program.PROJECT_FOLDER))._run_pulumi_cmd_sync(
-            ["stack", "export", "--stack", stack.name]
+        done = subprocess.run(
+            ["pulumi", *arguments, "--non-interactive", "--color", "never"],
+            cwd=program.PROJECT_FOLDER,
+            input=given,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SECONDS,
         )
-    except FileNotFoundError:
-        raise UsageError("The state is read by Pulumi's CLI, `pulumi`, which is not on PATH.") from None
-    except automation.CommandError as error:
-        raise UsageError(f"Pulumi can't export the state of {stack.name}: {last_error(error)}") from None
-    return json.loads(answer.stdout)
+    except subprocess.TimeoutExpired:
+        raise UsageError(
+            f"`pulumi {' '.join(arguments[:2])}` hasn't answered within {SECONDS} s; see whether the backend does."
+        ) from None
+    if done.returncode:
+        raise create_command_error(automation.CommandResult(done.stdout, done.stderr, done.returncode))
+    return done.stdout
 
 
 def last_error(error: automation.CommandError) -> str:

@@ -4,7 +4,7 @@ Owns the look at all clusters at once, and its order. What there is to find is d
 Nothing is written: what is posted are reviews, which no server keeps.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +12,14 @@ from pathlib import Path
 from components import product
 from components.charts import Charts
 from components.settings import ClusterSettings, Settings, WorkerClusterSettings
-from operations import charts, identity, trust
+from operations import charts, identity, state, trust
 from operations.api import Api, Refused
 from operations.everywhere import Looked, look
 from operations.findings import Finding, Kind
 from operations.preflight import access, clusters, collisions, istio, permissions, platform, versions
 from operations.preflight.clusters import KUBE_SYSTEM
+from operations.preflight.ownership import Ownership
 from operations.record import Record
-from operations.state import State
 
 SECONDS = 60
 """Deadline of everything together, logins included."""
@@ -54,8 +54,8 @@ class _Seen:
     record: Record | None
 
 
-def preflight(stack: str, settings: Settings, state: Callable[[], State]) -> Preflight:
-    """Look at every cluster of a stack; `state` reads what the stack made, meanwhile."""
+def preflight(stack: str, settings: Settings) -> Preflight:
+    """Look at every cluster of a stack, and meanwhile at its state; raises UsageError without one."""
     wanted = collisions.made(settings)
     demands = {
         (name, version): charts.demands(Charts.load(Path(settings.charts_folder), version), name)
@@ -66,10 +66,10 @@ def preflight(stack: str, settings: Settings, state: Callable[[], State]) -> Pre
         return _look(settings, cluster, api, wanted, demands[_chart(cluster), cluster.version])
 
     with ThreadPoolExecutor(max_workers=1) as pool:
-        reading = pool.submit(state)
+        reading = pool.submit(state.exported, stack)
         looked = look(settings.clusters, at, SECONDS)
-        known = reading.result()
-    return Preflight(_findings(stack, settings, looked, known, demands), looked.unseen)
+        ours = Ownership.of(reading.result())
+    return Preflight(_findings(stack, settings, looked, ours, demands), looked.unseen)
 
 
 def _look(
@@ -105,7 +105,7 @@ def _findings(
     stack: str,
     settings: Settings,
     looked: Looked[_Seen],
-    state: State,
+    ours: Ownership,
     demands: Mapping[tuple[str, str], charts.Demands],
 ) -> list[Finding]:
     seen = looked.seen
@@ -115,7 +115,7 @@ def _findings(
             settings,
             {name: cluster.namespaces for name, cluster in seen.items()},
             {name: cluster.there.crds for name, cluster in seen.items()},
-            state,
+            ours,
             stack,
         )
     )
@@ -136,7 +136,7 @@ def _findings(
         *collisions.findings(
             settings,
             {name: cluster.there for name, cluster in own.items()},
-            state,
+            ours,
             crds,
             management.record if management else None,
             stack,

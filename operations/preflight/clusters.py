@@ -11,7 +11,8 @@ from typing import Any
 from components import product
 from components.settings import Settings
 from operations.findings import Finding, Kind
-from operations.state import NAMESPACE, RELEASE, State
+from operations.preflight.ownership import NAMESPACE, Ownership
+from operations.state import RELEASE
 
 KUBE_SYSTEM = "kube-system"
 Uids = Mapping[str, str | None]
@@ -30,7 +31,7 @@ ANOTHER_CLUSTER = Kind(
 
 
 def findings(
-    settings: Settings, seen: Mapping[str, Uids], crds: Mapping[str, Mapping[str, Any]], state: State, stack: str
+    settings: Settings, seen: Mapping[str, Uids], crds: Mapping[str, Mapping[str, Any]], ours: Ownership, stack: str
 ) -> Iterator[Finding]:
     """`seen` holds what each cluster that answered has; `crds` what CRDs are there."""
     clusters = [cluster for cluster in settings.clusters if cluster.name in seen]
@@ -46,14 +47,14 @@ def findings(
                 f"Give {cluster.name} the context of a cluster of its own: kubectl config get-contexts",
             )
     for cluster in (cluster for cluster in clusters if seen[cluster.name].get(KUBE_SYSTEM) not in _shared(seen)):
-        remembered = state.namespaces.get((cluster.name, NAMESPACE, settings.namespace))
+        remembered = ours.namespaces.get((cluster.name, NAMESPACE, settings.namespace))
         live = seen[cluster.name].get(settings.namespace)
         if remembered is None or live == remembered:
             continue
         # Somebody may have deleted the namespace, which an up repairs; nobody deletes the CRDs with it.
         chart = product.MANAGEMENT_CHART if cluster.name == settings.management_cluster.name else product.AGENT_CHART
         release = product.crds_chart(chart)
-        installed = (cluster.name, RELEASE, f"{settings.namespace}/{release}") in state.owned
+        installed = (cluster.name, RELEASE, f"{settings.namespace}/{release}") in ours.made
         if live is None and (not installed or _installed(crds.get(cluster.name, {}), release)):
             continue
         has = f"has UID {live}" if live else "isn't there, nor are the CRDs"

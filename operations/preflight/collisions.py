@@ -13,8 +13,9 @@ from components import product
 from components.settings import ClusterSettings, Settings, WorkerClusterSettings
 from operations.api import Api, Refused
 from operations.findings import Finding, Kind
+from operations.preflight.ownership import NAMESPACE, Object, Ownership
 from operations.record import Record
-from operations.state import NAMESPACE, RELEASE, Object, State
+from operations.state import RELEASE
 
 _PAGE = "collisions"
 _TAKEN = "Pulumi and Helm create nothing over what is there: the up would fail half way."
@@ -195,7 +196,7 @@ def _there(api: Api, path: str, names: list[str]) -> dict[str, dict[str, Any]]:
 def findings(
     settings: Settings,
     seen: Mapping[str, Seen],
-    state: State,
+    ours: Ownership,
     crds: Mapping[str, list[str]],
     record: Record | None,
     stack: str,
@@ -217,10 +218,10 @@ def findings(
             for where, kind, named in wanted
             if where == cluster.name
             and (kind, named) in there.objects
-            and (where, kind, named) not in state.owned
+            and (where, kind, named) not in ours.made
             and named not in there.pending
         ]
-        unfinished = [(kind, named) for kind, named in taken if (cluster.name, kind, named) in state.unfinished]
+        unfinished = [(kind, named) for kind, named in taken if (cluster.name, kind, named) in ours.begun]
         for kind, named in unfinished:
             yield UNFINISHED.found(
                 cluster.name,
@@ -231,7 +232,7 @@ def findings(
         yield from _taken(cluster, [entry for entry in taken if entry not in unfinished], record, settings)
         chart = product.MANAGEMENT_CHART if cluster.name == settings.management_cluster.name else product.AGENT_CHART
         release = product.crds_chart(chart)
-        if (cluster.name, RELEASE, f"{settings.namespace}/{release}") not in state.owned:
+        if (cluster.name, RELEASE, f"{settings.namespace}/{release}") not in ours.made:
             yield from _crds(cluster, release, settings.namespace, there.crds, crds.get(chart, []))
 
 

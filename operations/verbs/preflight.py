@@ -11,7 +11,6 @@ from operations import engine, findings
 from operations.console import JsonOption, StackOption
 from operations.preflight import preflight as look
 from operations.stack import Stack
-from operations.state import State
 
 app = typer.Typer()
 
@@ -23,7 +22,7 @@ def preflight(stack: StackOption, as_json: JsonOption = False) -> None:
     os.environ.update(found.environment)
     settings = found.settings()
     settings = found.settings(engine.secret_kubeconfigs(found, settings))
-    looked = look(stack, settings, lambda: State.read(found))
+    looked = look(stack, settings)
     well = f"Nothing is in the way of an up on {len(settings.clusters)} clusters."
     stopping = {"stopping": len(looked.stopping)}
     raise typer.Exit(findings.tell(looked.findings, as_json, well, **stopping))

@@ -21,11 +21,13 @@ from kubernetes import client, config
 from components import connection
 from components.settings import Settings
 from lab.fleet import MANAGEMENT, Lab
+from operations import state
 from operations.api import Api
 from operations.preflight import permissions, platform, preflight
+from operations.preflight.ownership import NAMESPACE
 from operations.preflight.permissions import Need
 from operations.stack import Stack
-from operations.state import NAMESPACE, RELEASE, State
+from operations.state import RELEASE
 from tests.engine.fleet import Fleet, Report
 
 pytestmark = pytest.mark.engine
@@ -40,7 +42,7 @@ class Looker:
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
         self.stack = Stack(fleet.name, fleet.file, {})
-        self.state = State()
+        self.exported: dict[str, Any] = {}
 
     def settings(self, changes: dict[str, Any] | None = None) -> Settings:
         """The configuration with the lab's own kubeconfig and other changes, which the file doesn't keep."""
@@ -53,7 +55,9 @@ class Looker:
             self.fleet.file.write_text(before)
 
     def findings(self, changes: dict[str, Any] | None = None) -> list[Any]:
-        return preflight(self.stack.name, self.settings(changes), lambda: self.state).findings
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(state, "exported", lambda _stack: self.exported)
+            return preflight(self.stack.name, self.settings(changes)).findings
 
     def told(self, changes: dict[str, Any] | None = None) -> Told:
         return [(finding.kind.code, finding.where) for finding in self.findings(changes)]
@@ -82,14 +86,14 @@ def half(fleet: Fleet, looker: Looker, restricted_kubeconfig: Path) -> Report:
     done = fleet.run("up", "--yes", "--json")
     fleet.configure("workers", {"cluster-1": {}, "cluster-2": {}})
     assert done.returncode == 1
-    looker.state = State.read(looker.stack)
+    looker.exported = state.exported(fleet.name)
     return json.loads(done.stdout)
 
 
 @pytest.fixture(scope="module")
 def deployed(fleet: Fleet, looker: Looker, half: Report) -> Report:
     report = fleet.up()
-    looker.state = State.read(looker.stack)
+    looker.exported = state.exported(fleet.name)
     return report
 
 
@@ -399,16 +403,18 @@ def test_a_secret_that_is_there_is_told_by_name(fleet: Fleet, looker: Looker) ->
 def test_an_object_whose_creation_was_cut_off_is_told_as_such(
     fleet: Fleet, looker: Looker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun = State(unfinished=frozenset({("cluster-1", NAMESPACE, "gloo-mesh")}))
-    monkeypatch.setattr(looker, "state", begun)
+    begun = {"type": "creating", "resource": entry(NAMESPACE, inputs={"metadata": {"name": "gloo-mesh"}})}
+    monkeypatch.setattr(looker, "exported", {"deployment": {"pending_operations": [begun]}})
     with namespace(fleet):
         assert looker.told() == [("unfinished-creation", "cluster-1")]
 
 
 def test_a_context_that_leads_to_an_empty_cluster_is_told(looker: Looker, monkeypatch: pytest.MonkeyPatch) -> None:
-    crds = ("cluster-1", RELEASE, "gloo-mesh/enterprise-agent-crds")
-    deployed = State(frozenset({crds}), namespaces={("cluster-1", NAMESPACE, "gloo-mesh"): "the UID it had"})
-    monkeypatch.setattr(looker, "state", deployed)
+    resources = [
+        entry(RELEASE, id="gloo-mesh/enterprise-agent-crds"),
+        entry(NAMESPACE, id="gloo-mesh", outputs={"metadata": {"uid": "the UID it had"}}),
+    ]
+    monkeypatch.setattr(looker, "exported", {"deployment": {"resources": resources}})
 
     assert looker.told() == [("another-cluster", "cluster-1")]
 
@@ -622,6 +628,12 @@ def test_the_listed_rights_are_enough_for_a_fleets_whole_life(fleet: Fleet, depl
     fleet.report("remove", "--yes")
 
     assert fleet.report("preflight")["findings"] == []
+
+
+def entry(kind: str, **more: Any) -> dict[str, Any]:
+    """A state's entry for something on cluster-1."""
+    provider = "urn:pulumi:preflight::gloo-mesh::pulumi:providers:kubernetes::cluster-1::4711"
+    return {"type": kind, "provider": provider, **more}
 
 
 def run(fleet: Fleet, commands: str) -> None:

@@ -17,8 +17,9 @@ from components.settings import ClusterSettings, Settings
 from operations import charts, identity
 from operations.api import Refused, Unanswered
 from operations.preflight import access, clusters, collisions, istio, permissions, versions
+from operations.preflight.ownership import NAMESPACE, Ownership
 from operations.preflight.permissions import Need
-from operations.state import NAMESPACE, RELEASE, State
+from operations.state import RELEASE
 from tests.authority import CLIENT, DAY, root
 from tests.unit.conftest import Run
 from tests.unit.test_vendored_charts import chart
@@ -183,7 +184,7 @@ def test_a_state_tells_what_is_its_own_what_was_begun_and_what_is_only_read() ->
     def resource(kind: str, **more: Any) -> dict[str, Any]:
         return {"type": kind, "provider": provider, **more}
 
-    state = State.parse(
+    state = Ownership.of(
         {
             "deployment": {
                 "resources": [
@@ -201,17 +202,17 @@ def test_a_state_tells_what_is_its_own_what_was_begun_and_what_is_only_read() ->
         }
     )
 
-    assert state.owned == {
+    assert state.made == {
         ("cluster-1", NAMESPACE, "gloo-mesh"),
         ("cluster-1", "kubernetes:core/v1:Secret", "gloo-mesh/made"),
     }
-    assert state.unfinished == {("cluster-1", RELEASE, "n/r")}
+    assert state.begun == {("cluster-1", RELEASE, "n/r")}
     assert state.namespaces == {("cluster-1", NAMESPACE, "gloo-mesh"): "u-1"}
-    assert State.parse({"version": 3, "deployment": None}) == State()
+    assert Ownership.of({"version": 3, "deployment": None}) == Ownership()
 
 
-MINE = State(
-    owned=frozenset({("cluster-1", RELEASE, "gloo-mesh/enterprise-agent-crds")}),
+MINE = Ownership(
+    made=frozenset({("cluster-1", RELEASE, "gloo-mesh/enterprise-agent-crds")}),
     namespaces={("cluster-1", NAMESPACE, "gloo-mesh"): "g"},
 )
 KEPT = {"x": {"name": "x", "annotations": {"meta.helm.sh/release-name": "enterprise-agent-crds"}}}
