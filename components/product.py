@@ -58,6 +58,7 @@ DASHBOARD_SECRET = "dashboard"
 REDIS_ADDRESS = "redis-dashboard.{namespace}.svc.{domain}:6379"
 ADMIN_ADDRESS = "enterprise-networking-admin.{namespace}.svc.{domain}:11100"
 
+SETTINGS_GROUP = "settings.mesh.gloo.solo.io"
 MESH_API_VERSION = "networking.mesh.gloo.solo.io/v1"
 ISSUING_API_VERSION = "certificates.mesh.gloo.solo.io/v1"
 ISSUING_KINDS = {"IssuedCertificate": "issuedcertificates", "PodBounceDirective": "podbouncedirectives"}

@@ -80,7 +80,8 @@ class Api:
     def names(self, path: str, **query: str) -> list[dict[str, Any]]:
         """The metadata of each object in a list, for what is large; none where there is no such kind."""
         found = self._found(path, query, METADATA.format("List"))
-        return [item["metadata"] for item in found["items"]] if found else []
+        # An empty list of nothing but metadata comes as null.
+        return [item["metadata"] for item in found.get("items") or []] if found else []
 
     def text(self, path: str) -> str:
         """What answers in plain text, such as a pod's log, or a Service behind the API server's own proxy."""

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import http.client
 import io
+import re
 import tarfile
 import urllib.request
 from collections.abc import Iterator
@@ -55,6 +56,16 @@ class Archive:
             raise UsageError(
                 f"{origin} is not a packed Helm chart; give a .tgz that `helm package` or `helm pull` made."
             ) from None
+
+
+@dataclass(frozen=True)
+class Demands:
+    """What a vendor's chart, with its CRDs, asks of a cluster."""
+
+    kubernetes: str
+    """The range of versions in its Chart.yaml; empty where it names none."""
+    crds: dict[str, str]
+    """By the CRD's name, the API version it is written in."""
 
 
 def pull(folder: Path, version: str) -> list[Chart]:
@@ -120,6 +131,24 @@ def values(folder: Path, name: str, version: str) -> str:
         raise UsageError("\n".join(faults))
     path = folder / Charts.load(folder, version).by_name[name].file
     return Archive.read(path.read_bytes(), str(path)).values
+
+
+def demands(charts: Charts, name: str) -> Demands:
+    """What the vendored chart `name` asks for; raises UsageError where an archive can't be read."""
+    chart, crds = charts.by_name[name], charts.by_name[product.crds_chart(name)]
+    try:
+        files = dict(_files((charts.folder / chart.file).read_bytes()))
+        metadata: Any = yaml.load(_at_top(files, "Chart.yaml"), yaml.CSafeLoader)
+        text = printed(charts.folder, crds)
+    except (OSError, EOFError, tarfile.TarError, yaml.YAMLError, KeyError) as error:
+        raise UsageError(f"{chart.file} and {crds.file} can't be read: {error}.") from None
+    # Schemas are most of the text, and the slow part of reading it.
+    heads = re.sub(r"(?m)^(spec|status):\n(?:[ -].*\n|\n)*", "", text)
+    found = [document for document in yaml.load_all(heads, yaml.CSafeLoader) if document]
+    return Demands(
+        kubernetes=str(metadata.get("kubeVersion") or ""),
+        crds={document["metadata"]["name"]: document["apiVersion"] for document in found},
+    )
 
 
 def printed(folder: Path, chart: Chart) -> str:
