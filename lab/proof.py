@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
 from typing import Any
 
 from cryptography import x509
@@ -78,13 +79,15 @@ def gauges(management: client.ApiClient, namespace: str = NAMESPACE) -> dict[str
         connection = forwarded.socket(METRICS_PORT)
         connection.settimeout(PATIENCE_SECONDS)
         connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n")
-        answer = b""
-        while part := connection.recv(2**16):
-            answer += part
-    if failure := forwarded.error(METRICS_PORT):
-        raise OSError(failure)
+        # Not until the connection's end, which a port-forward by websocket doesn't tell.
+        answer = HTTPResponse(connection)
+        try:
+            answer.begin()
+            text = answer.read().decode()
+        except HTTPException:
+            raise OSError(forwarded.error(METRICS_PORT) or "the relay tells no gauges") from None
     found: dict[str, dict[str, int]] = {}
-    for way, cluster, count in GAUGE.findall(answer.decode()):
+    for way, cluster, count in GAUGE.findall(text):
         found.setdefault(cluster, {})[way] = int(count)
     return found
 

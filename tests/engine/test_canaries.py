@@ -202,7 +202,7 @@ def lived(fleet: Fleet, planted: dict[str, str], tmp_path_factory: pytest.TempPa
     return lived
 
 
-def test_the_search_finds_what_is_planted(fleet: Fleet, tmp_path: Path) -> None:
+def test_the_search_finds_what_is_planted(tmp_path: Path) -> None:
     key = root().key_pem
     canaries = Canaries({"word": "canary-0815-4711-abcdef", "key": key})
     body = "".join(key.splitlines()[1:-1])
@@ -232,7 +232,7 @@ def test_the_search_finds_what_is_planted(fleet: Fleet, tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", "input()", "canary-0815-4711-abcdef"], stdin=subprocess.PIPE
     ) as process:
-        while not any(canaries.found(arguments) for arguments in watch.seen):
+        while not any(canaries.found(arguments) for arguments in list(watch.seen)):
             assert process.poll() is None
         process.communicate(b"\n")
     watch.stop()

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from components.settings import ClusterSettings
+from components.settings import ClusterSettings, Settings
 from operations import engine, everywhere, gather, program
-from operations.api import Refused, Unanswered
+from operations.api import Api, Refused, Unanswered
 from operations.gather import Bundle
 from operations.redaction import Redactor
 from operations.stack import Stack, UsageError
@@ -89,7 +89,7 @@ def bundle(
     """Gather from a fleet of such clusters, `silent` ones aside."""
     silent: dict[str, Exception] = {}
 
-    class Api:
+    class Answers:
         def __init__(self, settings: ClusterSettings, until: float) -> None:
             if settings.name in silent:
                 raise silent[settings.name]
@@ -116,7 +116,7 @@ def bundle(
     passphrase = tmp_path / "passphrase"
     passphrase.write_text(PASSPHRASE + "\n")
     monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE_FILE", str(passphrase))
-    monkeypatch.setattr(everywhere, "Api", Api)
+    monkeypatch.setattr(everywhere, "Api", Answers)
     monkeypatch.setattr(engine, "secrets", lambda stack: {"gloo-mesh:licenseKey": LICENCE})
     monkeypatch.setattr(gather, "FINDERS", {"certificates": lambda stack, settings: []})
     monkeypatch.setattr(gather, "COMMANDS", {})
@@ -203,3 +203,27 @@ def test_a_file_that_is_there_is_not_overwritten(bundle: Callable[..., Bundle], 
         bundle()
 
     assert (tmp_path / "bundle.tar.gz").read_text() == "mine"
+
+
+def test_what_a_client_logs_in_with_is_known_whatever_the_kubeconfig_says(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    key = base64.b64encode(SERVER.key_pem.encode()).decode()
+    certificate = base64.b64encode(SERVER.pem.encode()).decode()
+    users = {
+        "mgmt-cluster": {"token": "token-canary"},
+        "cluster-1": {"client-certificate-data": certificate, "client-key-data": key},
+        "cluster-2": {"username": "u", "password": "password-canary"},
+    }
+    entries = {
+        "contexts": [{"name": name, "context": {"cluster": "c", "user": name}} for name in users],
+        "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}],
+        "users": [{"name": name, "user": user} for name, user in users.items()],
+    }
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(entries))
+
+    known = [Api(cluster, 0).credentials() for cluster in Settings.parse(config, {"licenseKey"}).clusters]
+
+    assert known[0] == ["token-canary"]
+    assert known[1] == [SERVER.key_pem]
+    assert "password-canary" in known[2]
