@@ -182,9 +182,9 @@ ALONE = {"cluster-1": {"namespaces": {"create": False}}, "cluster-2": {}}
 
 
 @contextmanager
-def namespace(fleet: Fleet, name: str = "gloo-mesh") -> Iterator[client.CoreV1Api]:
+def namespace(fleet: Fleet, name: str = "gloo-mesh") -> Iterator[Any]:
     """Somebody else's namespace on cluster-1."""
-    core = fleet.core("cluster-1")
+    core: Any = fleet.core("cluster-1")
     core.create_namespace({"metadata": {"name": name}})
     try:
         yield core
@@ -215,7 +215,7 @@ def release(name: str, status: str) -> Plant:
 @contextmanager
 def crd(fleet: Fleet) -> Iterator[None]:
     """A CRD of the agent's chart, as its crds/ folder would have installed it."""
-    api = client.ApiextensionsV1Api(fleet.api("cluster-1"))
+    api: Any = client.ApiextensionsV1Api(fleet.api("cluster-1"))
     name = "podbouncedirectives.certificates.mesh.gloo.solo.io"
     schema = {"openAPIV3Schema": {"type": "object"}}
     api.create_custom_resource_definition(
@@ -245,7 +245,7 @@ def patched(cluster: str, read: str, name: str, there: Any, back: Any, kind: str
 
     @contextmanager
     def plant(fleet: Fleet) -> Iterator[None]:
-        api = getattr(fleet, kind)(cluster)
+        api: Any = getattr(fleet, kind)(cluster)
         change = getattr(api, f"patch_namespaced_{read}")
         change(name, "istio-system", there)
         try:
@@ -258,7 +258,7 @@ def patched(cluster: str, read: str, name: str, there: Any, back: Any, kind: str
 
 @contextmanager
 def no_load_balancer(fleet: Fleet) -> Iterator[None]:
-    core = fleet.core(MANAGEMENT)
+    core: Any = fleet.core(MANAGEMENT)
     name, within = "istio-ingressgateway", "istio-system"
     core.patch_namespaced_service(name, within, {"metadata": {"annotations": {"lab/load-balancer": "[]"}}})
     core.patch_namespaced_service_status(name, within, {"status": {"loadBalancer": None}})
@@ -272,7 +272,7 @@ def no_load_balancer(fleet: Fleet) -> Iterator[None]:
 @contextmanager
 def webhook(fleet: Fleet) -> Iterator[None]:
     """An injector that takes one revision's namespaces, as Istio installed with a revision has it."""
-    admission = client.AdmissionregistrationV1Api(fleet.api("cluster-1"))
+    admission: Any = client.AdmissionregistrationV1Api(fleet.api("cluster-1"))
     hook: Any = {
         "name": "rev.namespace.sidecar-injector.istio.io",
         "admissionReviewVersions": ["v1"],
@@ -295,7 +295,7 @@ def roots(fleet: Fleet) -> Iterator[None]:
     try:
         for cluster in ("cluster-1", "cluster-2"):
             pem = (fleet.lab.root / f"kwok/clusters/{cluster}/pki/ca.crt").read_text()
-            core = fleet.core(cluster)
+            core: Any = fleet.core(cluster)
             body = {"metadata": {"name": "istio-ca-root-cert"}, "data": {"root-cert.pem": pem}}
             core.create_namespaced_config_map("istio-system", body)
             made.append(core)
@@ -308,9 +308,9 @@ def roots(fleet: Fleet) -> Iterator[None]:
 @contextmanager
 def without_gateways(fleet: Fleet) -> Iterator[None]:
     """Istio's Gateways and VirtualServices no longer served in the version that is used."""
-    api = client.ApiextensionsV1Api(fleet.api(MANAGEMENT))
+    api: Any = client.ApiextensionsV1Api(fleet.api(MANAGEMENT))
     names = ("gateways.networking.istio.io", "virtualservices.networking.istio.io")
-    core = client.CustomObjectsApi(fleet.api(MANAGEMENT))
+    core: Any = client.CustomObjectsApi(fleet.api(MANAGEMENT))
 
     def serve(served: bool) -> None:
         for name in names:
@@ -420,7 +420,7 @@ def test_a_context_that_leads_to_an_empty_cluster_is_told(looker: Looker, monkey
 
 
 def test_another_stacks_fleet_is_told_by_that_stacks_name(fleet: Fleet, looker: Looker) -> None:
-    core = fleet.core(MANAGEMENT)
+    core: Any = fleet.core(MANAGEMENT)
     structured = dict.fromkeys(("versions", "charts", "clusters", "certificates", "values"), "{}")
     record = {"project": "gloo-mesh", "stack": "older", "version": "1.2.9", **structured}
     core.create_namespace({"metadata": {"name": "gloo-mesh"}})
@@ -480,7 +480,7 @@ class Restricted:
         folder = fleet.lab.root / "kwok/clusters" / self.cluster.context
         self._api = config.new_client_from_config(str(folder / "kubeconfig.yaml"))
         self._rbac = client.RbacAuthorizationV1Api(self._api)
-        core = client.CoreV1Api(self._api)
+        core: Any = client.CoreV1Api(self._api)
         with suppress(client.ApiException):
             core.create_namespaced_service_account("default", {"metadata": {"name": "restricted"}})
         token: Any = core.create_namespaced_service_account_token("restricted", "default", {"spec": {}})
@@ -593,7 +593,7 @@ def test_contexts_that_were_swapped_are_told(looker: Looker, deployed: Report) -
 
 
 def test_a_release_that_was_cut_off_later_is_told(fleet: Fleet, looker: Looker, deployed: Report) -> None:
-    core = fleet.core("cluster-1")
+    core: Any = fleet.core("cluster-1")
     labels = {"owner": "helm", "name": "enterprise-agent", "status": "pending-upgrade", "version": "99"}
     record = {"metadata": {"name": "sh.helm.release.v1.enterprise-agent.v99", "labels": labels}}
     core.create_namespaced_secret("gloo-mesh", record)
@@ -609,7 +609,7 @@ def test_a_release_that_was_cut_off_later_is_told(fleet: Fleet, looker: Looker, 
 def test_a_resource_that_a_new_setting_would_make_is_told_when_somebody_made_it(
     fleet: Fleet, looker: Looker, deployed: Report
 ) -> None:
-    custom = client.CustomObjectsApi(fleet.api(MANAGEMENT))
+    custom: Any = client.CustomObjectsApi(fleet.api(MANAGEMENT))
     group, version, plural = "networking.mesh.gloo.solo.io", "v1", "virtualmeshes"
     body = {"apiVersion": f"{group}/{version}", "kind": "VirtualMesh", "metadata": {"name": "virtual-mesh"}}
     custom.create_namespaced_custom_object(group, version, "gloo-mesh", plural, body | {"spec": {"meshes": []}})
