@@ -120,6 +120,11 @@ class Lab:
         """The loopback address that this lab's load balancers give; no other lab's."""
         return (self.root / ADDRESS).read_text()
 
+    @property
+    def relay_address(self) -> str:
+        """Where the relay of a deployed fleet answers, unless its stack has it elsewhere than at a load balancer."""
+        return f"{self.address}:9900"
+
     def tool(self, name: str) -> Path:
         """The path of one of the lab's tools."""
         path = self.root / "bin" / name

@@ -8,11 +8,11 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from lab.relay import api, pod, tls
-from lab.relay.api import Api, Watched
+from lab.relay.api import Api
 from lab.relay.pod import Pod
 from lab.relay.protocol import CLUSTER, ENROL, PULL, PUSH, packed, path, unpacked
 
@@ -26,32 +26,42 @@ SOCKET = "agent.sock"
 class Wanted:
     """All that a connection is made with."""
 
-    cluster: str
-    address: str
-    authority: str
+    pod: Pod
     root: str
     token: str
     client: tls.Pair | None
-    template: str
+
+    @property
+    def cluster(self) -> str:
+        """The name under which the cluster is registered."""
+        return self.pod.arguments.get("--cluster", "")
+
+    @property
+    def address(self) -> str:
+        """Where the relay is, as host:port."""
+        return self.pod.arguments.get("--relay-address", "")
+
+    @property
+    def authority(self) -> str:
+        """The name that the relay's certificate must have."""
+        return self.pod.arguments.get("--relay-authority", "")
 
 
 async def run(cluster: Api) -> None:
     """Be connected for ever, whenever there is something to connect with."""
-    deployments, secrets = api.deployments(cluster, NAME), api.secrets(cluster)
+    agent = Agent(cluster)
     changed = asyncio.Event()
-    agent = Agent(cluster, deployments, secrets)
     async with asyncio.TaskGroup() as group:
-        for watched in (deployments, secrets):
+        for watched in (agent.deployments, agent.secrets):
             group.create_task(watched.follow(changed.set))
         while True:
             changed.clear()
-            running = pod.of(deployments)
-            wanted = running and _wanted(running, secrets)
-            if not running or not wanted:
+            wanted = agent.wanted()
+            if not wanted:
                 await changed.wait()
                 continue
-            session = asyncio.create_task(agent.connect(running, wanted))
-            while not session.done() and agent.still(wanted):
+            session = asyncio.create_task(agent.connect(wanted))
+            while not session.done() and agent.wanted() == wanted:
                 changed.clear()
                 waiting = asyncio.create_task(changed.wait())
                 await asyncio.wait({session, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -61,53 +71,41 @@ async def run(cluster: Api) -> None:
                 await asyncio.wait_for(changed.wait(), pause)
 
 
-def _wanted(running: Pod, secrets: Watched) -> Wanted | None:
-    """What this pod connects with; nothing while it lacks what it must have."""
-    arguments = running.arguments
-    client = running.secret(secrets, "relay-client-cert-secret")
-    pair = (client["tls.crt"], client["tls.key"]) if {"tls.crt", "tls.key"} <= client.keys() else None
-    root = running.secret(secrets, "relay-root-cert-secret").get("ca.crt") or client.get("ca.crt")
-    token = running.token(secrets)
-    address = arguments.get("--relay-address", "")
-    if not root or not address or not (pair or token):
-        return None
-    return Wanted(
-        cluster=arguments.get("--cluster", ""),
-        address=address,
-        authority=arguments.get("--relay-authority", ""),
-        root=root,
-        token=token,
-        client=pair,
-        template=running.template,
-    )
-
-
 class Agent:
     """One connection after the other."""
 
-    def __init__(self, cluster: Api, deployments: Watched, secrets: Watched) -> None:
+    def __init__(self, cluster: Api) -> None:
         """Not connected yet."""
+        self.deployments, self.secrets = api.deployments(cluster, NAME), api.secrets(cluster)
         self._cluster = cluster
-        self._deployments = deployments
-        self._secrets = secrets
+        self._memory: tuple[Pod, tls.Pair] | None = None
+        """The pod that had a client certificate, and that."""
         self._pause = PAUSE_SECONDS
         self._said = ""
 
-    def still(self, wanted: Wanted) -> bool:
-        """Whether a connection made with this may go on."""
-        running = pod.of(self._deployments)
-        now = running and _wanted(running, self._secrets)
-        if now and not now.client:
-            # A client certificate is read when a connection is made; without its Secret the connection stays.
-            now = replace(now, client=wanted.client)
-        return now == wanted
+    def wanted(self) -> Wanted | None:
+        """What to connect with now; nothing while there is no pod, or it lacks what it must have."""
+        running = pod.of(self.deployments)
+        if not running:
+            self._memory = None
+            return None
+        held = running.secret(self.secrets, "relay-client-cert-secret")
+        if {"tls.crt", "tls.key"} <= held.keys():
+            self._memory = running, (held["tls.crt"], held["tls.key"])
+        # A pod keeps its certificate in memory: it asks for one no second time where the Secret was deleted.
+        client = self._memory[1] if self._memory and self._memory[0] == running else None
+        root = running.secret(self.secrets, "relay-root-cert-secret").get("ca.crt") or held.get("ca.crt")
+        token = running.token(self.secrets)
+        if not root or not (client or token):
+            return None
+        return Wanted(running, root, token, client)
 
-    async def connect(self, running: Pod, wanted: Wanted) -> None:
+    async def connect(self, wanted: Wanted) -> None:
         """Ask for a certificate where there is none, and end; else hold the streams until they end."""
         async with conversation(wanted) as channel:
             if not wanted.client:
                 certificate = await enrol(channel, wanted)
-                await self._keep(running, wanted, certificate)
+                await self._keep(wanted, certificate)
                 return
             await hold(channel, wanted.cluster, lambda: self._admitted(wanted))
 
@@ -125,17 +123,17 @@ class Agent:
             return self._pause
         return 0
 
-    async def _keep(self, running: Pod, wanted: Wanted, pair: tls.Pair) -> None:
-        namespace = running.arguments.get("--relay-client-cert-secret-namespace") or running.namespace
+    async def _keep(self, wanted: Wanted, pair: tls.Pair) -> None:
+        namespace = wanted.pod.arguments.get("--relay-client-cert-secret-namespace") or wanted.pod.namespace
         content = {"tls.crt": pair[0], "tls.key": pair[1], "ca.crt": wanted.root}
         made = await self._cluster.create(
             f"/api/v1/namespaces/{namespace}/secrets",
             {
-                "metadata": {"name": running.arguments.get("--relay-client-cert-secret-name", "")},
+                "metadata": {"name": wanted.pod.arguments.get("--relay-client-cert-secret-name", "")},
                 "data": {key: base64.b64encode(value.encode()).decode() for key, value in content.items()},
             },
         )
-        self._secrets.keep(made)
+        self.secrets.keep(made)
         self._say("has a client certificate from the relay")
 
     def _admitted(self, wanted: Wanted) -> None:
