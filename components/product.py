@@ -29,6 +29,8 @@ RELAY_ROOT_SECRET = "relay-root-tls-secret"
 RELAY_CLIENT_SECRET = "relay-client-tls-secret"
 RELAY_TOKEN_SECRET = "relay-identity-token-secret"
 RELAY_FORWARDING_TOKEN_SECRET = "relay-forwarding-identity-token-secret"
+LICENSE_SECRET, LICENSE_SECRET_KEY = "gloo-mesh-enterprise-license", "key"
+"""Made by the management chart from its value `licenseKey`."""
 
 CONTAINERS = (
     "enterprise-networking.enterpriseNetworking",

@@ -1,12 +1,13 @@
 """One API server, asked in plain JSON within a deadline.
 
-Owns requests and what they end in; what is asked is the caller's. Nothing is written: every request that
-changes something is a dry run.
+Owns requests and what they end in; what is asked is the caller's. Nothing is written but by `change` and `remove`:
+every other request that would change something is a dry run.
 """
 
 import http.client
 import json
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -15,12 +16,14 @@ from components.settings import ClusterSettings
 from operations.deadline import within
 
 JSON = "application/json"
-METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1,application/json"
 
 SECONDS = 15
 """Deadline of one request, within that of all."""
 FORWARD_SECONDS = 5
 """Deadline of a port-forward."""
+FIRST_SECONDS = 5
+"""Deadline of the first, which tells whether a cluster answers at all."""
 
 
 class Unanswered(Exception):  # noqa: N818 - what happened, not whose fault it is
@@ -36,6 +39,11 @@ class Refused(Exception):  # noqa: N818
         self.reason = reason
 
 
+def silence(error: Exception) -> str:
+    """Why a cluster could not be looked at, in a line without credentials."""
+    return f"answers {error.status} {error.reason}" if isinstance(error, Refused) else reason(error)
+
+
 class Api:
     """A cluster's API server, until a moment of `time.monotonic`."""
 
@@ -43,9 +51,13 @@ class Api:
         try:
             self._client: Any = connected(cluster)
         except Exception as error:
-            raise Unanswered(reason(error)) from None
+            raise Unanswered(reason(error)) from error
         self._until = until
         self._kinds: dict[str, dict[str, Any]] = {}
+        self.version = ""
+        """The server's own, such as v1.34.4, once entered."""
+        self.date: str | None = None
+        """The server's clock, as its last answer says."""
 
     def left(self) -> float:
         """Seconds until the deadline; raises Unanswered when there are none."""
@@ -54,17 +66,27 @@ class Api:
             raise Unanswered("the time for all clusters ran out")
         return left
 
+    def enter(self) -> None:
+        """Ask the first question, which everybody may; raises within seconds where nothing answers."""
+        self.version = str(self._request("GET", "/version", None, {}, seconds=FIRST_SECONDS).get("gitVersion", ""))
+
     def get(self, path: str, **query: str) -> Any:
         """An object or a list; None where there is none."""
-        return self._found(path, query, JSON)
+        return self._found(path, query)
 
-    def metadata(self, path: str, **query: str) -> Any:
-        """A list of objects of which nothing but the metadata is sent; None where there is no such list."""
-        return self._found(path, query, METADATA)
+    def named(self, path: str) -> dict[str, Any] | None:
+        """An object's metadata, and nothing of its content; None where there is none."""
+        found = self._found(path, {}, METADATA.format(""))
+        return found and found["metadata"]
+
+    def names(self, path: str, **query: str) -> list[dict[str, Any]]:
+        """The metadata of each object in a list, for what is large; none where there is no such kind."""
+        found = self._found(path, query, METADATA.format("List"))
+        return [item["metadata"] for item in found["items"]] if found else []
 
     def text(self, path: str) -> str:
-        """What answers in plain text, behind the API server's own proxy for one."""
-        answer, content = self._answer("GET", path, None, {}, "*/*")
+        """What answers in plain text, such as a pod's log, or a Service behind the API server's own proxy."""
+        answer, content = self._answer("GET", path, None, {}, accept="*/*")
         if answer.status >= 400:
             raise Refused(answer.status, str(answer.reason), str(answer.reason))
         return content.decode(errors="replace")
@@ -81,17 +103,32 @@ class Api:
         except Exception as error:
             raise Unanswered(reason(error)) from None
 
-    def _found(self, path: str, query: dict[str, str], accept: str) -> Any:
-        try:
-            return self._request("GET", path, None, query, accept)
-        except Refused as refused:
-            if refused.status == 404:
-                return None
-            raise
+    def asked(self, path: str, body: Any) -> Any:
+        """The answer to a review: a question that is posted, of which the server keeps nothing."""
+        return self._request("POST", path, body, {"dryRun": "All"})
+
+    def credentials(self) -> list[str]:
+        """Its token, password and key, for whoever has to keep them out of sight."""
+        used = self._client.configuration
+        shown = [str(key).removeprefix("Bearer ") for key in used.api_key.values()]
+        shown += [used.password or ""] + ([Path(used.key_file).read_text()] if used.key_file else [])
+        return [text for text in shown if text]
 
     def tried(self, method: str, path: str, body: Any) -> Any:
         """What a write would make, by a dry run; raises Refused where the server or its admission would."""
         return self._request(method, path, body, {"dryRun": "All", "fieldManager": "gloo-mesh-diff"})
+
+    def change(self, path: str, fields: Any) -> None:
+        """Write some fields of an object for good, by a merge patch."""
+        self._request("PATCH", path, fields, {}, sent="application/merge-patch+json")
+
+    def remove(self, path: str) -> None:
+        """Delete an object for good, if it is there."""
+        try:
+            self._request("DELETE", path, None, {})
+        except Refused as refused:
+            if refused.status != 404:
+                raise
 
     def collection(self, api_version: str, kind: str, namespace: str) -> str | None:
         """Where objects of a kind are; None while the server knows no such kind."""
@@ -110,8 +147,16 @@ class Api:
             else f"{root}/{known['name']}"
         )
 
-    def _request(self, method: str, path: str, body: Any, query: dict[str, str], accept: str = JSON) -> Any:
-        answer, content = self._answer(method, path, body, query, accept)
+    def _found(self, path: str, query: dict[str, str], accept: str = JSON) -> Any:
+        try:
+            return self._request("GET", path, None, query, accept=accept)
+        except Refused as refused:
+            if refused.status == 404:
+                return None
+            raise
+
+    def _request(self, method: str, path: str, body: Any, query: dict[str, str], **options: Any) -> Any:
+        answer, content = self._answer(method, path, body, query, **options)
         try:
             document = json.loads(content)
         except ValueError:
@@ -122,9 +167,19 @@ class Api:
             raise Refused(answer.status, why, document.get("message") or why)
         return document
 
-    def _answer(self, method: str, path: str, body: Any, query: dict[str, str], accept: str) -> tuple[Any, bytes]:
-        timeout = min(SECONDS, self.left())
-        headers = {"Accept": accept, "Content-Type": JSON}
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        query: dict[str, str],
+        *,
+        accept: str = JSON,
+        sent: str = JSON,
+        seconds: float = SECONDS,
+    ) -> tuple[Any, bytes]:
+        timeout = min(seconds, self.left())
+        headers = {"Accept": accept, "Content-Type": sent}
         method, url, headers, body, form = self._client.param_serialize(
             method,
             path,
@@ -135,9 +190,11 @@ class Api:
         )
         try:
             answer = self._client.call_api(method, url, headers, body, form, _request_timeout=timeout)
-            return answer, answer.read()
+            content = answer.read()
+            self.date = answer.getheader("Date")
         except Exception as error:
-            raise Unanswered(reason(error)) from None
+            raise Unanswered(reason(error)) from error
+        return answer, content
 
 
 def _forwarded(client: Any, namespace: str, pod: str, port: int, path: str) -> str:

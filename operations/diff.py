@@ -72,9 +72,7 @@ def diff(stack: Stack, version: str) -> dict[str, ClusterDiff]:
     config = configured(stack.file) | {"version": version}
     secret = encrypted(config)
     settings = Settings.parse(config, secret)
-    # The program reads certificates and refuses what is none; no other secret is needed in clear.
-    pems = {source.value for source in settings.pki.sources.values() if source.kind == "secret"}
-    config |= {key: engine.decrypted(stack, key) for key in pems} | engine.secret_kubeconfigs(stack, settings)
+    config |= engine.secret_certificates(stack, settings) | engine.secret_kubeconfigs(stack, settings)
     settings = Settings.parse(config, secret)
     releases = sorted(wanted(stack.name, config, secret), key=lambda release: release.name)
     until = time.monotonic() + SECONDS

@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from components import product
-from components.settings import PROJECT, ClusterSettings
+from components.settings import ClusterSettings
 from components.settings import kubeconfig as kubeconfigs
 from operations import program
 from operations.api import Api, Unanswered
@@ -67,11 +67,6 @@ class Deployed:
 
 def wanted(stack: str, config: Mapping[str, object], secret: Collection[str]) -> list[Wanted]:
     """Every release that the program makes of a configuration, of which `secret` names the secret keys."""
-    given = {
-        f"{PROJECT}:{key}": value if isinstance(value, str) else json.dumps(value) for key, value in config.items()
-    }
-    with program.recording(stack, given, [f"{PROJECT}:{key}" for key in secret], opaque=True) as recorder:
-        program.drained(program.run)
     return [
         Wanted(
             cluster=resource.provider,
@@ -82,7 +77,7 @@ def wanted(stack: str, config: Mapping[str, object], secret: Collection[str]) ->
             values=resource.wire.get("values", {}),
             post_renderer=resource.wire.get("postrender"),
         )
-        for resource in recorder.registered
+        for resource in program.recorded(stack, config, secret)
         if resource.type.startswith("kubernetes:helm.sh/") and resource.type.endswith(":Release")
     ]
 
@@ -108,8 +103,7 @@ def _in_force(items: list[dict[str, Any]], namespace: str) -> Deployed:
     revisions = {int(item["metadata"]["labels"]["version"]): item for item in items}
     status = {revision: item["metadata"]["labels"]["status"] for revision, item in revisions.items()}
     revision = max([revision for revision in revisions if status[revision] == "deployed"] or revisions)
-    packed = revisions[revision]["data"]["release"]
-    record = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(packed))))
+    record = unpacked(revisions[revision])
     return Deployed(
         version=record["chart"]["metadata"]["version"],
         values=record.get("config") or {},
@@ -118,6 +112,11 @@ def _in_force(items: list[dict[str, Any]], namespace: str) -> Deployed:
         revision=revision,
         status=status[max(revisions)],
     )
+
+
+def unpacked(secret: Mapping[str, Any]) -> dict[str, Any]:
+    """Helm's record of one revision, from the Secret that holds it."""
+    return json.loads(gzip.decompress(base64.b64decode(base64.b64decode(secret["data"]["release"]))))
 
 
 def rendered(cluster: ClusterSettings, release: Wanted, live: Deployed, api: Api) -> dict[Key, Manifest]:

@@ -23,6 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 MIN_RSA_BITS = 2048
 MIN_EC_BITS = 256
 SOON = timedelta(days=30)
+"""How long before its end a certificate should be renewed; what this program makes is, by any `up`."""
 
 SERVER_AUTH = ExtendedKeyUsageOID.SERVER_AUTH
 CLIENT_AUTH = ExtendedKeyUsageOID.CLIENT_AUTH
@@ -143,6 +144,12 @@ def end(certificate: str) -> str:
 def fingerprint(*pems: str) -> str:
     """One sha256 over certificates, in hex: it changes exactly when one of them does."""
     return hashlib.sha256("".join(pems).encode()).hexdigest()
+
+
+def lifetime(bundle: str, name: str) -> tuple[datetime, datetime]:
+    """When the first certificate began, and when the first of them all ends; raises ValueError with a sentence."""
+    found = _certificates(Pem(name, bundle))
+    return found[0].not_valid_before_utc, min(certificate.not_valid_after_utc for certificate in found)
 
 
 @dataclass(frozen=True)

@@ -70,8 +70,7 @@ class View:
         """The same of large objects, but for the metadata left out."""
         key = (path, "metadata")
         if key not in self._known:
-            found = self.api.metadata(path)
-            self._known[key] = found["items"] if found else []
+            self._known[key] = [{"metadata": metadata} for metadata in self.api.names(path)]
         return self._known[key]
 
     def deployments(self, namespace: str) -> list[Object]:

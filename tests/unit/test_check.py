@@ -53,8 +53,9 @@ class Answers:
         found = self.found.get(path)
         return {"items": found} if isinstance(found, list) else found
 
-    def metadata(self, path: str, **query: str) -> Any:
-        return self.get(path, **query)
+    def names(self, path: str, **query: str) -> list[Any]:
+        found = self.get(path, **query)
+        return [item["metadata"] for item in found["items"]] if found else []
 
     def tried(self, *_: Any) -> Any:
         raise Refused(403, "Forbidden", "no")
