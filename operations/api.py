@@ -20,6 +20,8 @@ METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1,appli
 
 SECONDS = 15
 """Deadline of one request, within that of all."""
+FORWARD_SECONDS = 5
+"""Deadline of a port-forward."""
 FIRST_SECONDS = 5
 """Deadline of the first, which tells whether a cluster answers at all."""
 
@@ -94,10 +96,11 @@ class Api:
         """What a pod's port answers to an HTTP GET, through a port-forward; raises Unanswered when nothing does."""
         try:
             return within(
-                min(SECONDS, self.left()),
-                # A client of its own: while the library opens a forward, it takes over all of its client's calls.
-                lambda: _forwarded(self._client.configuration, namespace, pod, port, path),
+                min(FORWARD_SECONDS, self.left()),
+                lambda: _forwarded(self._client, namespace, pod, port, path),
             )
+        except TimeoutError:
+            raise Unanswered("the forward gave no answer in time") from None
         except Exception as error:
             raise Unanswered(reason(error)) from None
 
@@ -195,16 +198,15 @@ class Api:
         return answer, content
 
 
-def _forwarded(configuration: Any, namespace: str, pod: str, port: int, path: str) -> str:
-    from kubernetes import client, stream
+def _forwarded(client: Any, namespace: str, pod: str, port: int, path: str) -> str:
+    # Not by the client's class for the core API, which takes seconds to load.
+    from kubernetes.stream import ws_client
 
-    untyped: Any = stream
-    forward = untyped.portforward(
-        client.CoreV1Api(client.ApiClient(configuration)).connect_get_namespaced_pod_portforward,
-        pod,
-        namespace,
-        ports=str(port),
-    )
+    untyped: Any = ws_client
+    at = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/portforward"
+    ports = [("ports", str(port))]
+    method, url, headers, *_ = client.param_serialize("GET", at, query_params=ports, auth_settings=["BearerToken"])
+    forward = untyped.portforward_call(client.configuration, method, url, headers=headers)
     try:
         connection = http.client.HTTPConnection("pod", port)
         connection.sock = forward.socket(port)

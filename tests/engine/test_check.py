@@ -155,19 +155,23 @@ def unseen_policy(site: Site) -> Iterator[None]:
 def edited_mesh(site: Site) -> Iterator[None]:
     """Generations only rise, so the controller's stand-in has to take it in again."""
     on = site.on(MANAGEMENT)
-    on.patch("virtualmeshes mesh", {"spec": {"globalAccessPolicy": "DISABLED"}})
+    on.patch("virtualmeshes virtual-mesh", {"spec": {"globalAccessPolicy": "DISABLED"}})
     yield
-    on.patch("virtualmeshes mesh", {"spec": {"globalAccessPolicy": "ENABLED"}})
-    generation = on.get("virtualmeshes mesh")["metadata"]["generation"]
-    on.patch("virtualmeshes mesh", {"status": {"observedGeneration": generation}}, "--subresource=status")
+    on.patch("virtualmeshes virtual-mesh", {"spec": {"globalAccessPolicy": "ENABLED"}})
+    generation = on.get("virtualmeshes virtual-mesh")["metadata"]["generation"]
+    on.patch("virtualmeshes virtual-mesh", {"status": {"observedGeneration": generation}}, "--subresource=status")
 
 
 @contextmanager
 def refused_mesh(site: Site) -> Iterator[None]:
     on = site.on(MANAGEMENT)
-    on.patch("virtualmeshes mesh", {"status": {"state": "INVALID", "errors": ["no such mesh"]}}, "--subresource=status")
+    on.patch(
+        "virtualmeshes virtual-mesh",
+        {"status": {"state": "INVALID", "errors": ["no such mesh"]}},
+        "--subresource=status",
+    )
     yield
-    on.patch("virtualmeshes mesh", {"status": {"state": "ACCEPTED", "errors": None}}, "--subresource=status")
+    on.patch("virtualmeshes virtual-mesh", {"status": {"state": "ACCEPTED", "errors": None}}, "--subresource=status")
 
 
 @contextmanager
