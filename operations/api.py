@@ -1,10 +1,11 @@
 """One API server, asked in plain JSON within a deadline.
 
-Owns requests and what they end in; what is asked is the caller's. Nothing is written: every request that
-changes something is a dry run.
+Owns requests and what they end in; what is asked is the caller's. Nothing is written but by `change` and `remove`:
+every other request that would change something is a dry run.
 """
 
 import base64
+import http.client
 import json
 import time
 from pathlib import Path
@@ -13,10 +14,15 @@ from urllib.parse import quote
 
 from components.connection import connected, reason
 from components.settings import ClusterSettings
+from operations.deadline import within
 
 JSON = "application/json"
+METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1,application/json"
+
 SECONDS = 15
 """Deadline of one request, within that of all."""
+FIRST_SECONDS = 5
+"""Deadline of the first, which tells whether a cluster answers at all."""
 
 
 class Unanswered(Exception):  # noqa: N818 - what happened, not whose fault it is
@@ -32,6 +38,11 @@ class Refused(Exception):  # noqa: N818
         self.reason = reason
 
 
+def silence(error: Exception) -> str:
+    """Why a cluster could not be looked at, in a line without credentials."""
+    return f"answers {error.status} {error.reason}" if isinstance(error, Refused) else reason(error)
+
+
 class Api:
     """A cluster's API server, until a moment of `time.monotonic`."""
 
@@ -39,9 +50,13 @@ class Api:
         try:
             self._client: Any = connected(cluster)
         except Exception as error:
-            raise Unanswered(reason(error)) from None
+            raise Unanswered(reason(error)) from error
         self._until = until
         self._kinds: dict[str, dict[str, Any]] = {}
+        self.version = ""
+        """The server's own, such as v1.34.4, once entered."""
+        self.date: str | None = None
+        """The server's clock, as its last answer says."""
 
     def left(self) -> float:
         """Seconds until the deadline; raises Unanswered when there are none."""
@@ -50,21 +65,46 @@ class Api:
             raise Unanswered("the time for all clusters ran out")
         return left
 
+    def enter(self) -> None:
+        """Ask the first question, which everybody may; raises within seconds where nothing answers."""
+        self.version = str(self._request("GET", "/version", None, {}, seconds=FIRST_SECONDS).get("gitVersion", ""))
+
     def get(self, path: str, **query: str) -> Any:
         """An object or a list; None where there is none."""
-        try:
-            return self._request("GET", path, None, query)
-        except Refused as refused:
-            if refused.status == 404:
-                return None
-            raise
+        return self._found(path, query)
+
+    def named(self, path: str) -> dict[str, Any] | None:
+        """An object's metadata, and nothing of its content; None where there is none."""
+        found = self._found(path, {}, METADATA.format(""))
+        return found and found["metadata"]
+
+    def names(self, path: str, **query: str) -> list[dict[str, Any]]:
+        """The metadata of each object in a list, for what is large; none where there is no such kind."""
+        found = self._found(path, query, METADATA.format("List"))
+        # An empty list of nothing but metadata comes as null.
+        return [item["metadata"] for item in found.get("items") or []] if found else []
 
     def text(self, path: str) -> str:
-        """What answers in plain text, such as a pod's log."""
-        answer, content = self._answer("GET", path, None, {}, "*/*")
+        """What answers in plain text, such as a pod's log, or a Service behind the API server's own proxy."""
+        answer, content = self._answer("GET", path, None, {}, accept="*/*")
         if answer.status >= 400:
             raise Refused(answer.status, str(answer.reason), str(answer.reason))
         return content.decode(errors="replace")
+
+    def forwarded(self, namespace: str, pod: str, port: int, path: str) -> str:
+        """What a pod's port answers to an HTTP GET, through a port-forward; raises Unanswered when nothing does."""
+        try:
+            return within(
+                min(SECONDS, self.left()),
+                # A client of its own: while the library opens a forward, it takes over all of its client's calls.
+                lambda: _forwarded(self._client.configuration, namespace, pod, port, path),
+            )
+        except Exception as error:
+            raise Unanswered(reason(error)) from None
+
+    def asked(self, path: str, body: Any) -> Any:
+        """The answer to a review: a question that is posted, of which the server keeps nothing."""
+        return self._request("POST", path, body, {"dryRun": "All"})
 
     def credentials(self) -> list[str]:
         """Its token, password and key, for whoever has to keep them out of sight."""
@@ -80,6 +120,18 @@ class Api:
     def tried(self, method: str, path: str, body: Any) -> Any:
         """What a write would make, by a dry run; raises Refused where the server or its admission would."""
         return self._request(method, path, body, {"dryRun": "All", "fieldManager": "gloo-mesh-diff"})
+
+    def change(self, path: str, fields: Any) -> None:
+        """Write some fields of an object for good, by a merge patch."""
+        self._request("PATCH", path, fields, {}, sent="application/merge-patch+json")
+
+    def remove(self, path: str) -> None:
+        """Delete an object for good, if it is there."""
+        try:
+            self._request("DELETE", path, None, {})
+        except Refused as refused:
+            if refused.status != 404:
+                raise
 
     def collection(self, api_version: str, kind: str, namespace: str) -> str | None:
         """Where objects of a kind are; None while the server knows no such kind."""
@@ -98,8 +150,16 @@ class Api:
             else f"{root}/{known['name']}"
         )
 
-    def _request(self, method: str, path: str, body: Any, query: dict[str, str]) -> Any:
-        answer, content = self._answer(method, path, body, query, JSON)
+    def _found(self, path: str, query: dict[str, str], accept: str = JSON) -> Any:
+        try:
+            return self._request("GET", path, None, query, accept=accept)
+        except Refused as refused:
+            if refused.status == 404:
+                return None
+            raise
+
+    def _request(self, method: str, path: str, body: Any, query: dict[str, str], **options: Any) -> Any:
+        answer, content = self._answer(method, path, body, query, **options)
         try:
             document = json.loads(content)
         except ValueError:
@@ -110,9 +170,19 @@ class Api:
             raise Refused(answer.status, why, document.get("message") or why)
         return document
 
-    def _answer(self, method: str, path: str, body: Any, query: dict[str, str], accept: str) -> tuple[Any, bytes]:
-        timeout = min(SECONDS, self.left())
-        headers = {"Accept": accept, "Content-Type": JSON}
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        query: dict[str, str],
+        *,
+        accept: str = JSON,
+        sent: str = JSON,
+        seconds: float = SECONDS,
+    ) -> tuple[Any, bytes]:
+        timeout = min(seconds, self.left())
+        headers = {"Accept": accept, "Content-Type": sent}
         method, url, headers, body, form = self._client.param_serialize(
             method,
             path,
@@ -123,6 +193,31 @@ class Api:
         )
         try:
             answer = self._client.call_api(method, url, headers, body, form, _request_timeout=timeout)
-            return answer, answer.read()
+            content = answer.read()
+            self.date = answer.getheader("Date")
         except Exception as error:
-            raise Unanswered(reason(error)) from None
+            raise Unanswered(reason(error)) from error
+        return answer, content
+
+
+def _forwarded(configuration: Any, namespace: str, pod: str, port: int, path: str) -> str:
+    from kubernetes import client, stream
+
+    untyped: Any = stream
+    forward = untyped.portforward(
+        client.CoreV1Api(client.ApiClient(configuration)).connect_get_namespaced_pod_portforward,
+        pod,
+        namespace,
+        ports=str(port),
+    )
+    try:
+        connection = http.client.HTTPConnection("pod", port)
+        connection.sock = forward.socket(port)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        content = answer.read().decode(errors="replace")
+    finally:
+        forward.close()
+    if answer.status >= 400:
+        raise Unanswered(f"the pod answers {answer.status}")
+    return content

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from tempfile import NamedTemporaryFile
 from typing import Any
 
@@ -51,7 +52,17 @@ class Deployed:
 
     version: str
     values: dict[str, Any]
-    manifests: dict[Key, Manifest]
+    manifest: str
+    """Of everything it made, as YAML."""
+    namespace: str
+    revision: int = 1
+    status: str = "deployed"
+    """Of its newest revision, which is another one where an upgrade failed or was cut off."""
+
+    @cached_property
+    def manifests(self) -> dict[Key, Manifest]:
+        """The objects it made, hooks aside."""
+        return _by_key(self.manifest, self.namespace)
 
 
 def wanted(stack: str, config: Mapping[str, object], secret: Collection[str]) -> list[Wanted]:
@@ -75,15 +86,31 @@ def deployed(api: Api, release: Wanted) -> Deployed | None:
     """Helm's record of a release, the newest where none is in force; None where there is none."""
     path = f"/api/v1/namespaces/{release.namespace}/secrets"
     found = api.get(path, labelSelector=f"owner=helm,name={release.name}")["items"]
-    if not found:
-        return None
-    revisions = {int(item["metadata"]["labels"]["version"]): item for item in found}
-    in_force = [revision for revision, item in revisions.items() if item["metadata"]["labels"]["status"] == "deployed"]
-    record = unpacked(revisions[max(in_force or revisions)])
+    return _in_force(found, release.namespace) if found else None
+
+
+def recorded(api: Api, namespace: str, names: Collection[str]) -> dict[str, Deployed]:
+    """Helm's records of these releases in a namespace, as far as there are any; one request for all."""
+    path = f"/api/v1/namespaces/{namespace}/secrets"
+    # Histories are long; what was replaced is of no use.
+    found = api.get(path, labelSelector="owner=helm,status!=superseded")["items"]
+    by_name = {name: [item for item in found if item["metadata"]["labels"].get("name") == name] for name in names}
+    return {name: _in_force(items, namespace) for name, items in by_name.items() if items}
+
+
+def _in_force(items: list[dict[str, Any]], namespace: str) -> Deployed:
+    """Of a release's records, the one that is deployed, the newest where none is."""
+    revisions = {int(item["metadata"]["labels"]["version"]): item for item in items}
+    status = {revision: item["metadata"]["labels"]["status"] for revision, item in revisions.items()}
+    revision = max([revision for revision in revisions if status[revision] == "deployed"] or revisions)
+    record = unpacked(revisions[revision])
     return Deployed(
         version=record["chart"]["metadata"]["version"],
         values=record.get("config") or {},
-        manifests=_by_key(record["manifest"], release.namespace),
+        manifest=record["manifest"],
+        namespace=namespace,
+        revision=revision,
+        status=status[max(revisions)],
     )
 
 

@@ -5,6 +5,7 @@ handed on. Knows neither configuration nor cluster, and never repeats a PEM. Cha
 signature, as Go does, because the vendor's own script makes certificates that RFC 5280 would refuse.
 """
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -138,6 +139,11 @@ def first_pem(bundle: str, name: str = "the bundle") -> str:
 def end(certificate: str) -> str:
     """When the first certificate ends (RFC 3339)."""
     return _certificates(Pem("the certificate", certificate))[0].not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def fingerprint(*pems: str) -> str:
+    """One sha256 over certificates, in hex: it changes exactly when one of them does."""
+    return hashlib.sha256("".join(pems).encode()).hexdigest()
 
 
 def lifetime(bundle: str, name: str) -> tuple[datetime, datetime]:
