@@ -4,6 +4,7 @@ Owns requests and what they end in; what is asked is the caller's. Nothing is wr
 every other request that would change something is a dry run.
 """
 
+import base64
 import http.client
 import json
 import time
@@ -111,9 +112,13 @@ class Api:
     def credentials(self) -> list[str]:
         """Its token, password and key, for whoever has to keep them out of sight."""
         used = self._client.configuration
-        shown = [str(key).removeprefix("Bearer ") for key in used.api_key.values()]
-        shown += [used.password or ""] + ([Path(used.key_file).read_text()] if used.key_file else [])
-        return [text for text in shown if text]
+        shown = [Path(used.key_file).read_text()] if used.key_file else []
+        for header in used.api_key.values():
+            scheme, _, credential = str(header).partition(" ")
+            shown.append(credential)
+            if scheme == "Basic":
+                shown.append(base64.b64decode(credential).decode(errors="replace").partition(":")[2])
+        return shown
 
     def tried(self, method: str, path: str, body: Any) -> Any:
         """What a write would make, by a dry run; raises Refused where the server or its admission would."""

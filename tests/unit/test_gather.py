@@ -226,4 +226,4 @@ def test_what_a_client_logs_in_with_is_known_whatever_the_kubeconfig_says(
 
     assert known[0] == ["token-canary"]
     assert known[1] == [SERVER.key_pem]
-    assert "password-canary" in known[2]
+    assert known[2] == [base64.b64encode(b"u:password-canary").decode(), "password-canary"]
