@@ -245,7 +245,8 @@ class Sweep:
 
         def read(path: str, accept: str) -> list[dict[str, Any]]:
             address = api.configuration.host + path
-            return json.loads(api.call_api("GET", address, header_params={"Accept": accept}).read())["items"]
+            answer = api.call_api("GET", address, header_params={"Accept": accept})
+            return json.loads(answer.read())["items"] or []
 
         for root in ("/api", "/apis"):
             for group in read(root, DISCOVERY):
