@@ -1,7 +1,7 @@
 """One API server, asked in plain JSON within a deadline.
 
-Owns requests and what they end in; what is asked is the caller's. Nothing is written: every request that
-changes something is a dry run.
+Owns requests and what they end in; what is asked is the caller's. Nothing is written but by `change` and `remove`:
+every other request that would change something is a dry run.
 """
 
 import json
@@ -14,6 +14,7 @@ from components.settings import ClusterSettings
 
 SECONDS = 15
 """Deadline of one request, within that of all."""
+_METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
 class Unanswered(Exception):  # noqa: N818 - what happened, not whose fault it is
@@ -56,6 +57,28 @@ class Api:
                 return None
             raise
 
+    def metadata(self, path: str, **query: str) -> list[dict[str, Any]]:
+        """The metadata of each object in a list, for what is large; empty where there is no such list."""
+        try:
+            found = self._request("GET", path, None, query, Accept=_METADATA_ONLY)
+        except Refused as refused:
+            if refused.status == 404:
+                return []
+            raise
+        return [item["metadata"] for item in found["items"]]
+
+    def change(self, path: str, fields: Any) -> None:
+        """Write some fields of an object for good, by a merge patch."""
+        self._request("PATCH", path, fields, {}, **{"Content-Type": "application/merge-patch+json"})
+
+    def remove(self, path: str) -> None:
+        """Delete an object for good, if it is there."""
+        try:
+            self._request("DELETE", path, None, {})
+        except Refused as refused:
+            if refused.status != 404:
+                raise
+
     def tried(self, method: str, path: str, body: Any) -> Any:
         """What a write would make, by a dry run; raises Refused where the server or its admission would."""
         return self._request(method, path, body, {"dryRun": "All", "fieldManager": "gloo-mesh-diff"})
@@ -77,9 +100,9 @@ class Api:
             else f"{root}/{known['name']}"
         )
 
-    def _request(self, method: str, path: str, body: Any, query: dict[str, str]) -> Any:
+    def _request(self, method: str, path: str, body: Any, query: dict[str, str], **headers: str) -> Any:
         timeout = min(SECONDS, self.left())
-        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        headers = {"Accept": "application/json", "Content-Type": "application/json"} | headers
         method, url, headers, body, form = self._client.param_serialize(
             method,
             path,

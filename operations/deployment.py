@@ -6,18 +6,18 @@ needed. Never skips the preview, and refreshes first whenever every cluster answ
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from pulumi import automation
+from pulumi.automation.events import EngineEvent, StepEventMetadata
 from rich.console import Console
 
 from components.connection import HangingLoginError, connected, reason
 from components.settings import MANAGEMENT, Settings
 from components.settings import kubeconfig as kubeconfigs
-from operations import engine, trust
+from operations import engine, leftovers, trust
 from operations.identity import identity, locked_out
 from operations.progress import Progress
 from operations.reach import unreachable
@@ -30,7 +30,7 @@ class Deployment:
     def __init__(self, stack: Stack, console: Console) -> None:
         self.settings: Settings = stack.settings()
         self._console = console
-        self._file = str(stack.file)
+        self.file = stack.file
         os.environ.update(stack.environment)
         try:
             self._engine = engine.select(stack.name)
@@ -46,8 +46,7 @@ class Deployment:
         self._link(stack.name)
         self.unreachable = self._unreachable()
         self._options: dict[str, Any] = {
-            "config_file": self._file,
-            "refresh": not self.unreachable,
+            "config_file": str(self.file),
             "parallel": engine.parallel(len(self.settings.workers)),
             "color": "never",
         }
@@ -55,7 +54,22 @@ class Deployment:
     def preview(self) -> Progress:
         """What an `up` would change. Writes nothing to a cluster."""
         # Running the program, a refresh uses the configuration's contexts; else those that the state remembers.
-        return self._run(self._engine.preview, dry=True, run_program=True)
+        return self._run(self._engine.preview, dry=True, run_program=True, **self._refreshing)
+
+    def planned(self) -> tuple[list[StepEventMetadata], Progress]:
+        """The steps of an `up`, by the state alone: nothing is refreshed, and no cluster is written to."""
+        steps: list[StepEventMetadata] = []
+
+        def note(event: EngineEvent) -> None:
+            if event.resource_pre_event:
+                steps.append(event.resource_pre_event.metadata)
+
+        progress = self._run(self._engine.preview, dry=True, run_program=True, watch=note)
+        return steps, progress
+
+    def refresh(self, urns: Collection[str]) -> Progress:
+        """Bring the state's entries of these resources to what the clusters have."""
+        return self._run(self._engine.refresh, dry=False, target=list(urns), run_program=False, show_secrets=False)
 
     def locked_out(self) -> str | None:
         """A sentence when the RBAC webhook, as configured, would deny whoever runs this."""
@@ -82,15 +96,29 @@ class Deployment:
 
     def up(self) -> Progress:
         """Bring the clusters to what the configuration says; healthy clusters complete though others fail."""
-        return self._run(self._engine.up, dry=False, continue_on_error=True, show_secrets=False, run_program=True)
+        return self._run(
+            self._engine.up,
+            dry=False,
+            continue_on_error=True,
+            show_secrets=False,
+            run_program=True,
+            **self._refreshing,
+        )
 
     def preview_removal(self) -> Progress:
         """What a removal would take away."""
-        return self._run(self._engine.preview_destroy, dry=True)
+        return self._run(self._engine.preview_destroy, dry=True, **self._refreshing)
 
     def remove(self) -> Progress:
         """Take everything away that this stack made."""
-        return self._run(self._engine.destroy, dry=False, continue_on_error=True, show_secrets=False)
+        return self._run(
+            self._engine.destroy, dry=False, continue_on_error=True, show_secrets=False, **self._refreshing
+        )
+
+    @property
+    def _refreshing(self) -> dict[str, Any]:
+        """A refresh fails where a cluster doesn't answer."""
+        return {"refresh": not self.unreachable}
 
     def _link(self, stack: str) -> None:
         """Make the links that variables' kubeconfigs are given by, as a removal runs no program that would."""
@@ -108,21 +136,33 @@ class Deployment:
             raise UsageError("\n".join(f"{name} can't be entered: {silent[name]}." for name in hanging))
         return {name: reason(error) for name, error in silent.items()}
 
-    def _run(self, operation: Callable[..., Any], *, dry: bool, **options: Any) -> Progress:
+    def _run(
+        self,
+        operation: Callable[..., Any],
+        *,
+        dry: bool,
+        watch: Callable[[EngineEvent], None] = lambda _: None,
+        **options: Any,
+    ) -> Progress:
         clusters = [MANAGEMENT, *sorted(self.settings.workers)]
         with (
-            TemporaryDirectory(prefix="gloo-mesh-") as scratch,
+            leftovers.scratch() as scratch,
             Progress(self._console, clusters, dry=dry) as progress,
             _interruptible(self._console),
         ):
             # The kubernetes plugin leaves a copy of each kubeconfig, credentials and all, in TMPDIR.
             self._engine.workspace.env_vars = {**self._engine.workspace.env_vars, "TMPDIR": scratch}
+
+            def follow(event: EngineEvent) -> None:
+                progress.event(event)
+                watch(event)
+
             try:
-                operation(on_event=progress.event, **self._options, **options)
+                operation(on_event=follow, **self._options, **options)
             except automation.ConcurrentUpdateError:
                 raise UsageError(
-                    "Another update of this stack is running, or one was killed and left its lock. When you are "
-                    "sure that none runs: pulumi cancel --yes"
+                    "Another update of this stack is running, or one was killed and left its lock. Which of the two, "
+                    f"and the way on: python -m operations recover --stack {self._engine.name}"
                 ) from None
             except automation.CommandError as error:
                 if not progress.errors:

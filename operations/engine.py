@@ -5,13 +5,18 @@ Owns the environment the engine and its plugins start in.
 
 import json
 import os
+import subprocess
 import sys
 
 from pulumi import automation
+from pulumi.automation.errors import create_command_error
 
 from components.settings import PROJECT, Settings
 from operations import program
 from operations.stack import Stack, UsageError
+
+SECONDS = 60
+"""Deadline of one command of the CLI that deploys nothing."""
 
 
 def select(stack: str) -> automation.Stack:
@@ -43,6 +48,30 @@ def decrypted(stack: Stack, key: str) -> str:
     except automation.CommandError as error:
         raise UsageError(f"Pulumi can't decrypt {PROJECT}:{key}: {last_error(error)}") from None
     return json.loads(answer.stdout)["value"]
+
+
+def cli(*arguments: str, given: str = "") -> str:
+    """What a command of Pulumi's CLI prints; raises automation.CommandError where it fails, UsageError where it hangs.
+
+    `given` goes to its standard input, which no list of processes shows.
+    """
+    try:
+        done = subprocess.run(
+            ["pulumi", *arguments, "--non-interactive", "--color", "never"],
+            cwd=program.PROJECT_FOLDER,
+            input=given,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise UsageError(
+            f"`pulumi {' '.join(arguments[:2])}` hasn't answered within {SECONDS} s; see whether the backend does."
+        ) from None
+    if done.returncode:
+        raise create_command_error(automation.CommandResult(done.stdout, done.stderr, done.returncode))
+    return done.stdout
 
 
 def last_error(error: automation.CommandError) -> str:

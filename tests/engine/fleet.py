@@ -116,10 +116,10 @@ class Fleet:
         """Everything the deployer ever wrote, by cluster."""
         return {cluster: self.lab.audit(cluster) for cluster in self.lab.clusters()}
 
-    def versions(self) -> dict[str, str]:
-        """The resourceVersion of every object a deployment made, by cluster and path."""
+    def versions(self, *clusters: str) -> dict[str, str]:
+        """The resourceVersion of every object a deployment made, by cluster and path; of some clusters, or of all."""
         versions: dict[str, str] = {}
-        for cluster in self.lab.clusters():
+        for cluster in clusters or self.lab.clusters():
             core, apps = self.core(cluster), self.apps(cluster)
             crds = client.ApiextensionsV1Api(self.api(cluster)).list_custom_resource_definition()
             lists: list[Any] = [crds, core.list_namespace()]

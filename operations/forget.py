@@ -1,0 +1,145 @@
+"""A cluster that is gone for good: what the state holds of it, and its registration.
+
+Owns which entries those are, and the refusal while the cluster lives. Whether it does is asked where the state knows
+it: the configuration may name another cluster by now. No entry of any other cluster is touched.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from components import product
+from components.connection import reason
+from components.settings import MANAGEMENT
+from operations import remembered as clusters
+from operations import state
+from operations.api import Api, Refused, Unanswered
+from operations.deployment import Deployment
+from operations.stack import UsageError
+from operations.state import State
+
+SECONDS = 10
+"""Deadline of asking the cluster, and of deregistering it."""
+_WORKER = "gloo-mesh:index:WorkerCluster"
+_ADDONS = "gloo-mesh:index:Addons"
+
+
+@dataclass(frozen=True)
+class Farewell:
+    """What forgetting a cluster comes to."""
+
+    refusal: str = ""
+    """Why it isn't done; empty otherwise."""
+    urns: frozenset[str] = frozenset()
+    dropped: list[str] = field(default_factory=list)
+    """By logical name, what goes from the state."""
+    deregistered: list[str] = field(default_factory=list)
+    """The KubernetesCluster on the management cluster."""
+    next: str = ""
+
+
+def farewell(deployment: Deployment, stack: str, name: str) -> Farewell:
+    """What forgetting `name` would do; raises UsageError where that can't be known."""
+    document = state.exported(stack)
+    known = clusters.names(document)
+    if name not in known:
+        raise UsageError(f"The state knows no cluster {name}; it knows {', '.join(known) or 'none'}.")
+    if state.pending(document):
+        return Farewell(f"A crash left operations in the state. First: python -m operations recover --stack {stack}")
+    if answer := _answer(deployment, document, name):
+        return Farewell(
+            f"{name} {answer}, so it isn't gone. To take a worker away: take its entry out of gloo-mesh:workers in "
+            f"{deployment.file.name}, then: python -m operations up --stack {stack}"
+        )
+    urns = set(_urns(document, name))
+    registered = [
+        entry["inputs"]["metadata"]["name"]
+        for entry in state.entries(document)
+        if entry["urn"] in urns and name != MANAGEMENT and entry["type"].endswith(f":{product.CLUSTER_KIND}")
+    ]
+    if registered and MANAGEMENT in deployment.unreachable:
+        raise UsageError(
+            f"{MANAGEMENT} doesn't answer, where {name} is registered: {deployment.unreachable[MANAGEMENT]}. Run it "
+            "again when it does."
+        )
+    return Farewell(
+        urns=frozenset(urns),
+        dropped=[state.name(urn) for urn in sorted(urns)],
+        deregistered=registered,
+        next=_next(deployment, stack, name),
+    )
+
+
+def forget(deployment: Deployment, stack: str, farewell: Farewell) -> None:
+    """Deregister the cluster, then drop it from the state; raises UsageError with what could not be done."""
+    settings = deployment.settings
+    try:
+        if farewell.deregistered:
+            api = Api(settings.management_cluster, time.monotonic() + SECONDS)
+            collection = api.collection(product.CLUSTER_API_VERSION, product.CLUSTER_KIND, settings.namespace)
+            for name in farewell.deregistered if collection else ():
+                api.remove(f"{collection}/{name}")
+    except (Unanswered, Refused) as error:
+        raise UsageError(f"The registration can't be deleted: {reason(error)}; nothing is forgotten.") from None
+    state.put_back(stack, state.without(state.exported(stack), farewell.urns))
+
+
+def _urns(document: State, name: str) -> Iterator[str]:
+    """Whatever is on a cluster, its provider, and of a worker the components around it with all that is in them."""
+    inside: set[str] = set()
+    for entry in state.entries(document):
+        urn: str = entry["urn"]
+        own = (entry["type"], state.name(urn))
+        around = name != MANAGEMENT and own in ((_WORKER, name), (_ADDONS, f"{name}-addons"))
+        if around or entry.get("parent") in inside:
+            inside.add(urn)
+        if urn in inside or own == (state.PROVIDER, name) or state.provider(entry) == name:
+            yield urn
+
+
+def _answer(deployment: Deployment, document: State, name: str) -> str | None:
+    """How the cluster answers that the state knows; None where nothing does."""
+    uid = _uid(document, deployment.settings.namespace, name)
+    configured = {cluster.name: cluster for cluster in deployment.settings.clusters}.get(name)
+    remembered = clusters.cluster(document, name, deployment.settings.management_cluster)
+    if remembered is None and configured is None:
+        raise UsageError(
+            f"The kubeconfig of {name} is a secret, so whether it answers can't be seen without its entry in "
+            f"{deployment.file.name}; put that back until {name} is forgotten."
+        )
+    for cluster in (remembered, configured):
+        if cluster is None:
+            continue
+        try:
+            api = Api(cluster, time.monotonic() + SECONDS)
+            live: Any = api.get(f"/api/v1/namespaces/{deployment.settings.namespace}")
+        except Unanswered:
+            continue
+        except Refused as refused:
+            return f"(context {cluster.context}) answers {refused.status} {refused.reason}"
+        found = live["metadata"]["uid"] if live else None
+        # Another cluster may have its address, or its context's name, by now.
+        if found == uid or (found is None and cluster is remembered):
+            return f"(context {cluster.context}) answers"
+    return None
+
+
+def _uid(document: State, namespace: str, name: str) -> str | None:
+    """The UID of the cluster's namespace, as the state has it."""
+    for entry in state.entries(document):
+        outputs = entry.get("outputs", {})
+        if state.provider(entry) == name and outputs.get("kind") == "Namespace":
+            metadata = outputs["metadata"]
+            if metadata["name"] == namespace:
+                return metadata["uid"]
+    return None
+
+
+def _next(deployment: Deployment, stack: str, name: str) -> str:
+    up = f"python -m operations up --stack {stack}"
+    if name == MANAGEMENT:
+        return f"write the new cluster's context at gloo-mesh:management in {deployment.file.name}, then: {up}"
+    if name in deployment.settings.workers:
+        return f"take {name} out of gloo-mesh:workers in {deployment.file.name}, then: {up}"
+    return up

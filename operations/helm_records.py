@@ -1,0 +1,105 @@
+"""Helm's records of releases: which are of something unfinished, and what has to happen to those.
+
+Owns the Secrets `sh.helm.release.v1.*`, and touches no other object: what a release made stays, and the next install
+or upgrade takes it over, because it carries the release's name.
+"""
+
+import base64
+import gzip
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from operations.api import Api
+
+UNFINISHED = ("pending-install", "pending-upgrade", "pending-rollback", "uninstalling")
+REFUSED = "a recover marked it so: whoever was at it is gone"
+"""In the record, where Helm writes why something failed."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release that this stack makes, or made."""
+
+    urn: str
+    cluster: str
+    namespace: str
+    name: str
+    known: bool
+    """Whether the state has it."""
+    wanted: bool
+    """Whether the program makes it."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What was found of a release, and what it comes to."""
+
+    release: Release
+    statuses: Mapping[int, str]
+    """By revision."""
+    removed: Collection[int] = field(default_factory=tuple)
+    """Revisions whose record has to go."""
+    failed: Collection[int] = field(default_factory=tuple)
+    """Revisions that have to be marked as failed."""
+    unknown: bool = False
+    """Whether it is in force, and the state doesn't know it."""
+    again: bool = False
+    """Whether it has to be upgraded though nothing of it changed."""
+
+    @property
+    def told(self) -> str:
+        """The statuses that call for something, in a clause."""
+        revisions = sorted({*self.removed, *self.failed}) or sorted(self.statuses)[-1:]
+        return ", ".join(f"revision {revision} is {self.statuses[revision]}" for revision in revisions)
+
+
+def judged(release: Release, statuses: Mapping[int, str]) -> Judgement:
+    """What has to happen so that the next up gets past this release; nothing where all is well."""
+    unfinished = [revision for revision, status in statuses.items() if status in UNFINISHED]
+    in_force = "deployed" in statuses.values()
+    if not in_force and not release.known:
+        # Never finished: with its record gone Helm installs it anew, over whatever of it is there.
+        gone = [revision for revision, status in statuses.items() if status in (*UNFINISHED, "failed")]
+        return Judgement(release, statuses, removed=gone)
+    halved = any(statuses[revision] == "uninstalling" for revision in unfinished)
+    if halved and not release.wanted:
+        # The engine removes it once more.
+        return Judgement(release, statuses)
+    installing = [revision for revision in unfinished if statuses[revision] == "pending-install"]
+    failed = [revision for revision in unfinished if revision not in installing]
+    unknown = in_force and not release.known
+    return Judgement(release, statuses, removed=installing, failed=failed, unknown=unknown, again=halved)
+
+
+def statuses(api: Api, namespace: str) -> dict[str, dict[int, str]]:
+    """Of every release in a namespace, by name, the status of each revision."""
+    found: dict[str, dict[int, str]] = {}
+    for metadata in api.metadata(_path(namespace), labelSelector="owner=helm"):
+        labels = metadata["labels"]
+        found.setdefault(labels["name"], {})[int(labels["version"])] = labels["status"]
+    return found
+
+
+def mend(api: Api, judgement: Judgement) -> None:
+    """Do to the records what was judged."""
+    release = judgement.release
+    for revision in judgement.removed:
+        api.remove(_path(release.namespace, release.name, revision))
+    for revision in judgement.failed:
+        path = _path(release.namespace, release.name, revision)
+        if record := api.get(path):
+            packed = failed(record["data"]["release"])
+            api.change(path, {"metadata": {"labels": {"status": "failed"}}, "data": {"release": packed}})
+
+
+def failed(packed: str) -> str:
+    """A record, as it lies in its Secret, that says that the release failed."""
+    record = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(packed))))
+    record["info"] |= {"status": "failed", "description": REFUSED}
+    return base64.b64encode(base64.b64encode(gzip.compress(json.dumps(record).encode()))).decode()
+
+
+def _path(namespace: str, name: str = "", revision: int = 0) -> str:
+    secrets = f"/api/v1/namespaces/{namespace}/secrets"
+    return f"{secrets}/sh.helm.release.v1.{name}.v{revision}" if name else secrets

@@ -1,0 +1,117 @@
+"""What a killed run leaves on this machine: provider processes, and the folder of their temporary files.
+
+Owns finding and removing both. A killed engine leaves its providers behind, and one that installs a Helm release goes
+on with it; a killed command leaves the copies of kubeconfigs that its providers made.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from operations.findings import Finding, Kind
+from operations.program import PROJECT_FOLDER
+
+PROVIDER_LEFT = Kind(
+    "provider-left",
+    why="It may still change a cluster, and nobody writes down what.",
+    page="recover",
+    stops=True,
+)
+CREDENTIALS_LEFT = Kind(
+    "credentials-left",
+    why="Whoever can read it can enter the clusters.",
+    page="recover",
+)
+SECONDS = 5
+_PLUGIN = "pulumi-resource-"
+_SCRATCH = "gloo-mesh-run-"
+
+
+@contextmanager
+def scratch() -> Iterator[str]:
+    """A folder for the temporary files of one run, whose name tells whose it is; gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix=f"{_SCRATCH}{os.getpid()}-") as folder:
+        yield folder
+
+
+def folders() -> list[Path]:
+    """The folders of runs that are gone."""
+    found: list[Path] = []
+    for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
+        if (named := re.match(rf"{_SCRATCH}(\d+)-", folder.name)) and _gone(int(named[1]), folder):
+            found.append(folder)
+    return found
+
+
+def providers() -> list[psutil.Process]:
+    """Providers of this project whose engine is gone: nothing listens where they would report to."""
+    found: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            command = process.cmdline()
+            if _plugin(command) and Path(process.cwd()) == PROJECT_FOLDER and not _listens(command[-1]):
+                found.append(process)
+    return found
+
+
+def findings(stack: str) -> list[Finding]:
+    """What to know of all of it, and what to do."""
+    remedy = f"python -m operations recover --stack {stack} --yes"
+    found: list[Finding] = []
+    for process in providers():
+        with contextlib.suppress(psutil.Error):
+            what = f"Process {process.pid}, {_plugin(process.cmdline())}, still runs though its engine is gone."
+            found.append(PROVIDER_LEFT.found("this machine", what, remedy))
+    for folder in folders():
+        what = f"{folder} was left by a run that is gone; copies of kubeconfigs may be in it."
+        found.append(CREDENTIALS_LEFT.found("this machine", what, remedy))
+    return found
+
+
+def remove() -> None:
+    """End those processes and wait until they are gone, then delete those folders.
+
+    Asked politely, a provider would first finish what nobody will write down.
+    """
+    _end(providers())
+    for folder in folders():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end(processes: Iterable[psutil.Process]) -> None:
+    ended = list(processes)
+    for process in ended:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(ended, timeout=SECONDS)
+
+
+def _plugin(command: list[str]) -> str:
+    """The name of the plugin that a command runs; empty where it runs none."""
+    names = [Path(word).name for word in command[:2]]
+    return next((name for name in names if name.startswith(_PLUGIN)), "")
+
+
+def _gone(pid: int, folder: Path) -> bool:
+    try:
+        # A number is given out again, to something younger than the folder.
+        return psutil.Process(pid).create_time() > folder.stat().st_ctime
+    except (psutil.NoSuchProcess, FileNotFoundError):
+        return True
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=1):
+            return True
+    except (OSError, ValueError, OverflowError):
+        return False

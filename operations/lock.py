@@ -1,0 +1,151 @@
+"""The backend's lock on a stack: who took it, whether that process still runs, and its removal.
+
+Owns reading it: as a file of a backend on this machine, in the CLI's words elsewhere. Pulumi Cloud says no more than
+that an update is under way. Only `remove` writes.
+"""
+
+import json
+import re
+import socket
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+from pulumi import automation
+
+from components.settings import PROJECT
+from operations import engine
+from operations.findings import Finding, Kind
+from operations.program import PROJECT_FOLDER
+from operations.stack import UsageError
+
+LOCK_LEFT = Kind(
+    "lock-left",
+    why="No update of this stack can start until it is gone.",
+    page="recover",
+    stops=True,
+)
+LOCK_HELD = Kind(
+    "lock-held",
+    why="Whoever holds it may be changing clusters and the state at this moment.",
+    page="recover",
+    stops=True,
+)
+_TOLD = re.compile(r"created by (?P<user>\S+)@(?P<host>\S+) \(pid (?P<pid>\d+)\) at (?P<since>\S+)")
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A lock, as the process that took it wrote it down."""
+
+    user: str
+    host: str
+    """Empty where the backend doesn't say."""
+    pid: int
+    since: datetime
+
+    @property
+    def running(self) -> bool | None:
+        """Whether that process still runs; None where that can't be seen from this machine."""
+        if self.host != socket.gethostname():
+            return None
+        try:
+            process = psutil.Process(self.pid)
+            # A number is given out again; whoever has it now and started later, or is something else, is a stranger.
+            older = process.create_time() <= self.since.timestamp() + 1
+            return older and "pulumi" in process.name() and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    def finding(self, stack: str) -> Finding:
+        """What to know of it, and what to do."""
+        if not self.host:
+            return LOCK_HELD.found(
+                "the backend",
+                "An update of this stack is under way, or one was cut off; the backend doesn't say whose it is.",
+                f"When you are sure that none runs: python -m operations recover --stack {stack} --yes --force",
+            )
+        age = _age(datetime.now(UTC) - self.since)
+        taken = f"A lock was taken {age} ago by {self.user} on {self.host}, process {self.pid}"
+        if self.running:
+            return LOCK_HELD.found("the backend", f"{taken}, which still runs.", "Wait until it is done.")
+        if self.running is None:
+            return LOCK_HELD.found(
+                "the backend",
+                f"{taken}; whether that still runs can't be seen from {socket.gethostname()}.",
+                f"Look there. When it is gone: python -m operations recover --stack {stack} --yes --force",
+            )
+        return LOCK_LEFT.found(
+            "the backend", f"{taken}, which is gone.", f"python -m operations recover --stack {stack} --yes"
+        )
+
+
+def locks(stack: str) -> list[Lock]:
+    """Every lock on a stack; raises UsageError where the backend can't be asked."""
+    try:
+        return list(_asked(stack))
+    except automation.CommandError as error:
+        raise UsageError(f"Pulumi can't see who holds {stack}: {engine.last_error(error)}") from None
+
+
+def told(text: str) -> list[Lock]:
+    """The locks that the CLI complains of."""
+    return [
+        Lock(found["user"], found["host"], int(found["pid"]), _time(found["since"])) for found in _TOLD.finditer(text)
+    ]
+
+
+def remove(stack: str) -> None:
+    """Remove every lock on a stack; raises UsageError."""
+    try:
+        engine.cli("cancel", "--yes", "--stack", stack)
+    except automation.CommandError as error:
+        raise UsageError(f"Pulumi can't remove the lock: {engine.last_error(error)}") from None
+
+
+def _asked(stack: str) -> Iterable[Lock]:
+    url: str = json.loads(engine.cli("whoami", "--json"))["url"]
+    if url.startswith("file://"):
+        return _files(_folder(url), stack)
+    if url.startswith(("https://", "http://")):
+        stacks = json.loads(engine.cli("stack", "ls", "--json"))
+        busy = any(known.get("updateInProgress") for known in stacks if known["name"].rpartition("/")[2] == stack)
+        return [Lock("", "", 0, datetime.now(UTC))] if busy else []
+    try:
+        # Asks for the lock before it sees that there is such a stack; nothing else asks and then changes nothing.
+        engine.cli("stack", "init", stack, "--no-select")
+    except automation.StackAlreadyExistsError:
+        return []
+    except automation.ConcurrentUpdateError as error:
+        return told(str(error))
+    return []
+
+
+def _files(root: Path, stack: str) -> Iterator[Lock]:
+    for folder in (root / f".pulumi/locks/organization/{PROJECT}/{stack}", root / f".pulumi/locks/{stack}"):
+        for file in sorted(folder.glob("*.json")):
+            try:
+                written = json.loads(file.read_text())
+                yield Lock(written["username"], written["hostname"], int(written["pid"]), _time(written["timestamp"]))
+            except FileNotFoundError:
+                continue
+            except (ValueError, KeyError, TypeError):
+                # Killed while it was written; a later one of the same kind would be complete at once.
+                taken = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+                yield Lock("somebody", socket.gethostname(), 0, taken)
+
+
+def _folder(url: str) -> Path:
+    path = url.removeprefix("file://").partition("?")[0]
+    return PROJECT_FOLDER / Path(path).expanduser()
+
+
+def _time(text: str) -> datetime:
+    # Go writes nanoseconds, which are more than Python reads.
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
+
+
+def _age(age: object) -> str:
+    return str(age).partition(".")[0]

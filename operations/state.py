@@ -1,0 +1,136 @@
+"""The engine's state of a stack, as the CLI exports it: read, changed as a document, put back.
+
+Owns the document's shape. Secrets in it stay encrypted: it is never exported with them in clear, and what is added
+here holds none.
+"""
+
+import json
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+from pulumi import automation
+
+from operations import engine
+from operations.stack import UsageError
+
+State = dict[str, Any]
+Entry = dict[str, Any]
+
+KUBERNETES = "kubernetes:"
+RELEASE = "kubernetes:helm.sh/v3:Release"
+PROVIDER = "pulumi:providers:kubernetes"
+_SECRET = {"4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270"}
+"""Marks a secret in the document; with `plaintext` beside it, the CLI encrypts that."""
+
+
+def exported(stack: str) -> State:
+    """The state; raises UsageError."""
+    try:
+        return json.loads(engine.cli("stack", "export", "--stack", stack))
+    except automation.CommandError as error:
+        raise UsageError(f"Pulumi can't export the state of {stack}: {engine.last_error(error)}") from None
+
+
+def put_back(stack: str, state: State) -> None:
+    """Make `state` the stack's own; raises UsageError. The CLI checks it, and drops what is pending in it."""
+    try:
+        engine.cli("stack", "import", "--stack", stack, given=json.dumps(state))
+    except automation.ConcurrentUpdateError:
+        raise UsageError(
+            f"Another update of {stack} runs, or left its lock. First: python -m operations recover --stack {stack}"
+        ) from None
+    except automation.CommandError as error:
+        raise UsageError(f"Pulumi can't put the state of {stack} back: {engine.last_error(error)}") from None
+
+
+def entries(state: State) -> list[Entry]:
+    """Every resource, what it depends on before it."""
+    return (state.get("deployment") or {}).get("resources") or []
+
+
+def pending(state: State) -> list[Entry]:
+    """The operations that were under way when it was last written: each a `type` and a `resource`."""
+    return (state.get("deployment") or {}).get("pending_operations") or []
+
+
+def provider(entry: Entry) -> str:
+    """The logical name of the cluster that an entry is on; empty where it is on none."""
+    urn = entry.get("provider", "").rpartition("::")[0]
+    return name(urn) if f"::{PROVIDER}::" in urn else ""
+
+
+def name(urn: str) -> str:
+    """The logical name at a URN's end."""
+    return urn.rpartition("::")[2]
+
+
+def adopted(state: State, found: Iterable[Entry]) -> State:
+    """The state with entries for what exists, and nothing pending.
+
+    Whatever an entry leans on and isn't there is left out; the next update of that resource writes it anew.
+    """
+    resources = list(entries(state))
+    for entry in found:
+        known = {resource["urn"] for resource in resources}
+        added = _less(entry, known.__contains__)
+        at = next((i for i, old in enumerate(resources) if old["urn"] == entry["urn"] and not old.get("delete")), None)
+        if at is None:
+            resources.append(added)
+        elif resources[at].get("pendingReplacement"):
+            resources[at] = added
+        elif resources[at].get("id") != entry["id"]:
+            # It was being replaced: the old one still has to go, as the engine would have noted.
+            resources[at : at + 1] = [added, resources[at] | {"delete": True}]
+    return _with(state, resources)
+
+
+def worn(state: State, urns: Collection[str]) -> State:
+    """The state with these releases known so little that the next up upgrades them, whether or not they changed."""
+
+    def less(entry: Entry) -> Entry:
+        known = minimal(entry | {"inputs": {k: v for k, v in entry["inputs"].items() if k != "maxHistory"}})
+        return entry | {key: known[key] for key in ("inputs", "outputs", "additionalSecretOutputs")}
+
+    return _with(state, [less(entry) if entry["urn"] in urns else entry for entry in entries(state)])
+
+
+def without(state: State, gone: Collection[str]) -> State:
+    """The state without some URNs, and without a trace of them in what stays."""
+    return _with(
+        state,
+        [_less(entry, lambda urn: urn not in gone) for entry in entries(state) if entry["urn"] not in gone],
+    )
+
+
+def minimal(entry: Entry) -> Entry:
+    """What the engine needs to look something up on its cluster: whatever is missing shows as a change in the next up.
+
+    A release's values stay out because they may be secret, and are taken for secret when they are read.
+    """
+    kept = {key: value for key, value in entry.items() if key in ("urn", "custom", "id", "type", "parent", "provider")}
+    if entry["type"] == RELEASE:
+        inputs = {key: value for key, value in entry["inputs"].items() if key != "values"}
+        # The plugin takes a release without these for one that somebody else made, and copies its values as they are.
+        noted = {"__inputs": _SECRET | {"plaintext": json.dumps(inputs)}}
+        return kept | {"inputs": inputs, "outputs": inputs | noted, "additionalSecretOutputs": ["values"]}
+    identity = {key: value for key, value in entry["inputs"]["metadata"].items() if key in ("name", "namespace")}
+    inputs = {"apiVersion": entry["inputs"]["apiVersion"], "kind": entry["inputs"]["kind"], "metadata": identity}
+    return kept | {"inputs": inputs, "outputs": inputs}
+
+
+def _with(state: State, resources: list[Entry]) -> State:
+    deployment = {key: value for key, value in state["deployment"].items() if key != "pending_operations"}
+    return state | {"deployment": deployment | {"resources": resources}}
+
+
+def _less(entry: Entry, stays: Callable[[str], bool]) -> Entry:
+    """An entry without what it says of URNs that don't stay."""
+    kept = {key: value for key, value in entry.items() if key not in ("parent", "deletedWith") or stays(value)}
+    for key in ("dependencies", "replaceWith"):
+        if key in kept:
+            kept[key] = [urn for urn in kept[key] if stays(urn)]
+    if "propertyDependencies" in kept:
+        kept["propertyDependencies"] = {
+            path: [urn for urn in urns if stays(urn)] for path, urns in kept["propertyDependencies"].items()
+        }
+    return kept

@@ -1,0 +1,45 @@
+"""The verb `recover`: after a crash, what is in the way of the next `up`, and its removal.
+
+Owns its words and exit codes: 0 nothing is in the way any more, 1 something is, 2 something could not be looked at.
+"""
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from operations import recover as recovery
+from operations.console import JsonOption, StackOption, YesOption, err, out
+from operations.deployment import Deployment
+from operations.findings import tell
+from operations.stack import Stack
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: python -m operations recover --stack prod --yes")
+def recover(
+    stack: StackOption,
+    yes: YesOption = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Remove a lock, too, whose holder can't be seen from here.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a crash left in the way of the next up; with --yes, clear it away. Refused while an update runs."""
+    deployment = Deployment(Stack.find(stack), err)
+    findings, removable = recovery.at_work(stack, force=force)
+    if yes and not removable:
+        raise typer.Exit(tell(findings, as_json, "", mended=False, unseen={}))
+    if yes:
+        recovery.send_away(stack)
+    found = recovery.found(deployment, stack)
+    findings += found.findings
+    if yes:
+        recovery.mend(deployment, stack, found)
+    code = tell(findings, as_json, "Nothing is in the way of the next up.", mended=yes, unseen=found.unseen)
+    for where, why in found.unseen.items():
+        err.print(f"[red]{escape(where)} could not be looked at:[/red] {escape(why)}")
+    if yes and findings and not found.unseen and not as_json:
+        out.print(f"All of it is cleared away. Next: python -m operations up --stack {stack}", markup=False)
+    raise typer.Exit(2 if found.unseen else 0 if yes else code)

@@ -1,0 +1,382 @@
+"""A fleet that is cut off, recovered, loses a worker and then its management cluster; each test leaves it converged."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+import pytest
+from kubernetes import client
+
+from lab.cluster import components
+from lab.fleet import MANAGEMENT, Lab
+from lab.plugins import REPOSITORY
+from tests.engine.fleet import NAMESPACES, Fleet, Report, changed
+
+pytestmark = pytest.mark.engine
+
+STACK = "crash"
+PATIENCE = 120
+
+
+@pytest.fixture(scope="module")
+def fleet(lab: Lab) -> Fleet:
+    """A stack with one worker, not deployed yet."""
+    return Fleet(lab, STACK, {"gloo-mesh:workers": {"cluster-1": {}}})
+
+
+def test_an_up_that_is_killed_while_helm_installs_is_recovered_and_finished(fleet: Fleet) -> None:
+    with frozen(fleet.lab, "cluster-1"), up(fleet) as running:
+        until(lambda: "pending-install" in statuses(fleet, "cluster-1").get("enterprise-agent", []))
+        end(command_line(running))
+        running.wait(PATIENCE)
+        refused = fleet.run("up", "--yes")
+        writes, state = fleet.writes(), fleet.pulumi("stack", "export")
+        shown = recover(fleet)
+        assert (fleet.writes(), fleet.pulumi("stack", "export")) == (writes, state), "looking wrote something"
+        done = recover(fleet, "--yes")
+
+    assert refused.returncode == 2
+    assert f"python -m operations recover --stack {STACK}" in refused.stderr
+    assert shown["code"] == 1
+    assert {"lock-left", "release-pending", "operation-pending"} <= codes(shown)
+    assert done["code"] == 0
+    assert converged(fleet) != {}
+    assert statuses(fleet, "cluster-1")["enterprise-agent"] == ["deployed"]
+
+
+def test_an_up_whose_plugins_are_killed_while_helm_installs_is_recovered_and_finished(fleet: Fleet) -> None:
+    fleet.configure("workers", {"cluster-1": {}, "cluster-2": {}})
+    with frozen(fleet.lab, "cluster-2"), up(fleet) as running:
+        until(lambda: "pending-install" in statuses(fleet, "cluster-2").get("enterprise-agent", []))
+        end(*plugins(running))
+        assert running.wait(PATIENCE) == 1
+
+        done = recover(fleet, "--yes")
+
+    assert done["code"] == 0
+    assert "release-pending" in codes(done)
+    assert "lock-left" not in codes(done)
+    converged(fleet)
+    assert statuses(fleet, "cluster-2")["enterprise-agent"] == ["deployed"]
+
+
+def test_recovery_is_refused_while_an_update_runs_and_an_upgrade_that_is_killed_is_finished_from_the_last_revision(
+    fleet: Fleet,
+) -> None:
+    fleet.configure("defaults", {"resources": {"requests": {"cpu": "70m"}}})
+    with frozen(fleet.lab, "cluster-1"), up(fleet) as running:
+        until(lambda: "pending-upgrade" in statuses(fleet, "cluster-1")["enterprise-agent"])
+        refused = recover(fleet, "--yes", "--force")
+        assert running.poll() is None
+        end(command_line(running), *plugins(running))
+        running.wait(PATIENCE)
+        done = recover(fleet, "--yes")
+
+    assert (refused["code"], codes(refused)) == (1, {"lock-held"})
+    assert done["code"] == 0
+    assert {"lock-left", "release-pending"} <= codes(done)
+    assert statuses(fleet, "cluster-1")["enterprise-agent"][-1] == "failed"
+    converged(fleet)
+    assert statuses(fleet, "cluster-1")["enterprise-agent"][-1] == "deployed"
+
+
+def test_what_the_clusters_have_and_the_state_lost_is_taken_in_and_nothing_is_made_twice(fleet: Fleet) -> None:
+    begun = ("cluster-1-relay-token", "management-relay-server-tls-secret", "cluster-1-addons-release")
+    lost = ("cluster-1-agent", "cluster-1-relay-root", "cluster-1-registration", "cluster-1-namespace", "fleet-record")
+    before = identities(fleet)
+    with checkpoint(fleet) as deployment:
+        taken = [entry for entry in deployment["resources"] if named(entry) in (*begun, *lost) and entry.get("id")]
+        urns = {entry["urn"] for entry in taken}
+        assert len(urns) == len(begun) + len(lost)
+        deployment["resources"] = [
+            forgetting(entry, urns) for entry in deployment["resources"] if entry["urn"] not in urns
+        ]
+        deployment["pending_operations"] = [
+            {"type": "creating", "resource": {key: entry[key] for key in entry if key not in ("id", "outputs")}}
+            for entry in taken
+            if named(entry) in begun
+        ]
+        key = {"urn": "urn:pulumi:crash::gloo-mesh::tls:index/privateKey:PrivateKey::new-key", "custom": True}
+        creating = {"type": "creating", "resource": {**key, "type": "tls:index/privateKey:PrivateKey"}}
+        deployment["pending_operations"].append(creating)
+
+    done = recover(fleet, "--yes")
+
+    told = {finding["code"]: [] for finding in done["findings"]}
+    for finding in done["findings"]:
+        told[finding["code"]].append(finding["what"])
+    assert done["code"] == 0
+    assert set(told) == {"operation-pending", "object-unknown-to-state"}
+    assert len(told["operation-pending"]) == len(begun) + 1
+    assert len(told["object-unknown-to-state"]) == len(lost)
+    assert [what for what in told["operation-pending"] if "it is dropped" in what] == [
+        "new-key was left while creating; it is dropped."
+    ]
+    assert secrets(fleet) == []
+    converged(fleet)
+    assert identities(fleet) == before
+    assert secrets(fleet) == []
+
+
+def test_a_strangers_object_is_not_taken_in(fleet: Fleet) -> None:
+    core = fleet.core("cluster-1")
+    core.delete_namespaced_secret("relay-identity-token-secret", "gloo-mesh")
+    strange: Any = {"metadata": {"name": "relay-identity-token-secret"}, "stringData": {"token": "strange"}}
+    core.create_namespaced_secret("gloo-mesh", strange)
+    with checkpoint(fleet) as deployment:
+        urns = {entry["urn"] for entry in deployment["resources"] if named(entry) == "cluster-1-relay-token"}
+        deployment["resources"] = [
+            forgetting(entry, urns) for entry in deployment["resources"] if entry["urn"] not in urns
+        ]
+
+    looked = recover(fleet)
+
+    assert (looked["code"], looked["findings"]) == (0, [])
+    core.delete_namespaced_secret("relay-identity-token-secret", "gloo-mesh")
+    converged(fleet)
+
+
+def test_a_lock_of_another_machine_goes_by_force_alone(fleet: Fleet) -> None:
+    folder = fleet.lab.root / f"state/.pulumi/locks/organization/gloo-mesh/{STACK}"
+    folder.mkdir(parents=True, exist_ok=True)
+    held = {"pid": 1, "username": "anna", "hostname": "ci-runner-7", "timestamp": "2026-11-26T10:00:00.1Z"}
+    (folder / "there.json").write_text(json.dumps(held))
+
+    refused = recover(fleet, "--yes")
+    assert (refused["code"], codes(refused)) == (1, {"lock-held"})
+    assert "anna on ci-runner-7" in refused["findings"][0]["what"]
+    assert list(folder.glob("*.json"))
+
+    assert recover(fleet, "--yes", "--force")["code"] == 0
+    assert list(folder.glob("*.json")) == []
+
+
+def test_a_cluster_that_answers_is_not_forgotten(fleet: Fleet) -> None:
+    before = fleet.pulumi("stack", "export")
+
+    refused = fleet.run("forget", "cluster-2", "--yes")
+    unknown = fleet.run("forget", "cluster-7", "--yes")
+
+    assert refused.returncode == 1
+    assert "cluster-2 (context cluster-2) answers, so it isn't gone" in refused.stderr
+    assert unknown.returncode == 2
+    assert "cluster-1, cluster-2" in unknown.stderr
+    assert fleet.pulumi("stack", "export") == before
+
+
+def test_a_worker_that_is_gone_is_forgotten_alone(fleet: Fleet) -> None:
+    fleet.lab.stop("cluster-2")
+    versions = fleet.versions(MANAGEMENT, "cluster-1")
+    others = entries(fleet, but="cluster-2")
+
+    asked = fleet.run("forget", "cluster-2")
+    assert (asked.returncode, set(fleet.registrations())) == (1, {"cluster-1", "cluster-2"})
+    forgotten = fleet.report("forget", "cluster-2", "--yes")
+
+    assert forgotten["deregistered"] == ["cluster-2"]
+    assert "take cluster-2 out of gloo-mesh:workers" in forgotten["next"]
+    assert set(fleet.registrations()) == {"cluster-1"}
+    assert entries(fleet, but="") == others
+    fleet.configure("workers", {"cluster-1": {}})
+    assert changed(fleet.up()) == {"management": {"fleet-record": "update"}}
+    after = fleet.versions(MANAGEMENT, "cluster-1")
+    assert [key for key, value in versions.items() if after.get(key) != value] == [
+        f"{MANAGEMENT} V1ConfigMap gloo-mesh/gloo-mesh-fleet"
+    ]
+    assert fleet.preview()["changes"] == {}
+
+
+def test_a_lost_management_cluster_is_rebuilt_under_the_same_trust_and_no_worker_changes(fleet: Fleet) -> None:
+    trust = {name: fleet.secret(MANAGEMENT, name) for name in ("relay-root-tls-secret", "relay-server-tls-secret")}
+    # What was forgotten is a new, empty cluster by now.
+    fleet.lab.up(1)
+    fleet.lab.up(2)
+    versions = fleet.versions("cluster-1")
+    fleet.lab.stop(MANAGEMENT)
+    fleet.configure("management", {"context": "cluster-2"})
+
+    for command in commands("management-lost"):
+        done = run(fleet, command)
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+    assert {name: fleet.secret("cluster-2", name) for name in trust} == trust
+    assert fleet.versions("cluster-1") == versions
+    custom = client.CustomObjectsApi(fleet.api("cluster-2"))
+    listed: Any = custom.list_namespaced_custom_object(
+        "multicluster.solo.io", "v1alpha1", "gloo-mesh", "kubernetesclusters"
+    )
+    assert [item["metadata"]["name"] for item in listed["items"]] == ["cluster-1"]
+    assert fleet.preview()["changes"] == {}
+
+
+def recover(fleet: Fleet, *options: str) -> Report:
+    """What `recover` said to machines, and its exit code."""
+    done = fleet.run("recover", "--json", *options)
+    assert done.stdout, done.stderr
+    return json.loads(done.stdout) | {"code": done.returncode}
+
+
+def codes(report: Report) -> set[str]:
+    return {finding["code"] for finding in report["findings"]}
+
+
+def converged(fleet: Fleet) -> dict[str, dict[str, str]]:
+    """What one up did, after which another has nothing to do."""
+    done = changed(fleet.up())
+    versions = fleet.versions()
+    assert fleet.up()["changes"] == {}
+    assert fleet.versions() == versions
+    return done
+
+
+@contextmanager
+def up(fleet: Fleet) -> Iterator[subprocess.Popen[str]]:
+    """An up under way; what it leaves running is ended."""
+    scratch = fleet.lab.root / "tmp/operations"
+    scratch.mkdir(exist_ok=True)
+    environment = {**fleet.lab.environment(), "GLOO_MESH_LAB": str(fleet.lab.root), "TMPDIR": str(scratch)}
+    command = [sys.executable, "-m", "operations", "up", "--stack", fleet.name, "--yes"]
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True
+    ) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+def command_line(running: subprocess.Popen[str]) -> psutil.Process:
+    """The CLI that an up drives."""
+    (found,) = [process for process in psutil.Process(running.pid).children() if process.name() == "pulumi"]
+    return found
+
+
+def plugins(running: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The clusters' provider plugins, or their stand-ins."""
+    below = psutil.Process(running.pid).children(recursive=True)
+    found = [
+        process
+        for process in below
+        if re.search(r"resource-kubernetes|providers kubernetes", " ".join(process.cmdline()))
+    ]
+    assert found
+    return found
+
+
+def end(*processes: psutil.Process) -> None:
+    for process in processes:
+        process.kill()
+
+
+@contextmanager
+def frozen(lab: Lab, cluster: str) -> Iterator[None]:
+    """Nothing readies a cluster's pods for a while, so what waits for them waits."""
+    below = lab.root / "kwok/clusters" / cluster
+    (process,) = [process for _, name, process in components(below) if name == "kwok-controller"]
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
+def until(look: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not look():
+        assert time.monotonic() < deadline, "it doesn't come to that"
+        time.sleep(0.05)
+
+
+def statuses(fleet: Fleet, cluster: str) -> dict[str, list[str]]:
+    """Of each of Helm's releases, by name, the status of its revisions."""
+    found: dict[str, dict[int, str]] = {}
+    for namespace in NAMESPACES:
+        listed: Any = fleet.core(cluster).list_namespaced_secret(namespace, label_selector="owner=helm")
+        for labels in (secret.metadata.labels for secret in listed.items):
+            found.setdefault(labels["name"], {})[int(labels["version"])] = labels["status"]
+    return {name: [revisions[revision] for revision in sorted(revisions)] for name, revisions in found.items()}
+
+
+def identities(fleet: Fleet) -> dict[str, str]:
+    """The UID of everything that was taken from the state."""
+    found: dict[str, str] = {}
+    for cluster in (MANAGEMENT, "cluster-1"):
+        core, apps = fleet.core(cluster), fleet.apps(cluster)
+        listed: list[Any] = [core.list_namespace()]
+        for namespace in NAMESPACES:
+            listed += [core.list_namespaced_secret(namespace), core.list_namespaced_config_map(namespace)]
+            listed += [apps.list_namespaced_deployment(namespace)]
+        for meta in (item.metadata for items in listed for item in items.items):
+            if not meta.name.startswith("sh.helm.release"):
+                found[f"{cluster} {meta.namespace}/{meta.name}"] = meta.uid
+    found |= {f"registration {name}": item["metadata"]["uid"] for name, item in fleet.registrations().items()}
+    return found
+
+
+def secrets(fleet: Fleet) -> list[str]:
+    """What of the licence, the tokens and the keys is in the state in clear."""
+    state = fleet.pulumi("stack", "export")
+    licence = fleet.pulumi("config", "get", "gloo-mesh:licenseKey").strip()
+    token = fleet.secret("cluster-1", "relay-identity-token-secret")["token"]
+    return [secret for secret in (licence, token, "PRIVATE KEY") if secret in state]
+
+
+@contextmanager
+def checkpoint(fleet: Fleet) -> Iterator[dict[str, Any]]:
+    """The state as it lies in the backend, to be changed as no command would."""
+    file = fleet.lab.root / f"state/.pulumi/stacks/gloo-mesh/{STACK}.json"
+    document = json.loads(file.read_text())
+    yield document["checkpoint"]["latest"]
+    file.write_text(json.dumps(document))
+
+
+def named(entry: dict[str, Any]) -> str:
+    return entry["urn"].rpartition("::")[2]
+
+
+def forgetting(entry: dict[str, Any], urns: set[str]) -> dict[str, Any]:
+    """An entry that doesn't depend on some others any more."""
+    kept = entry | {"dependencies": [urn for urn in entry.get("dependencies") or [] if urn not in urns]}
+    by_property = entry.get("propertyDependencies") or {}
+    kept["propertyDependencies"] = {key: [urn for urn in on if urn not in urns] for key, on in by_property.items()}
+    return kept
+
+
+def entries(fleet: Fleet, but: str) -> dict[str, Any]:
+    """What the state holds of every cluster but one, what depends on what aside."""
+    resources = json.loads(fleet.pulumi("stack", "export"))["deployment"]["resources"]
+    return {
+        entry["urn"]: {key: entry.get(key) for key in ("id", "type", "inputs", "outputs", "provider", "parent")}
+        for entry in resources
+        if not but or (not named(entry).startswith(but) and f"::{but}::" not in entry.get("provider", ""))
+    }
+
+
+def commands(page: str) -> list[str]:
+    """Every line of a runbook's bash blocks, comments cut off."""
+    blocks = re.findall(r"```bash\n(.*?)```", (REPOSITORY / f"docs/runbooks/{page}.md").read_text(), re.DOTALL)
+    return [line.split("  #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def run(fleet: Fleet, command: str) -> subprocess.CompletedProcess[str]:
+    """A runbook's command as it is written, but for the stack's name; every question is answered with yes."""
+    environment = fleet.lab.environment() | {"GLOO_MESH_LAB": str(fleet.lab.root)}
+    environment["PATH"] = f"{REPOSITORY / '.venv/bin'}{os.pathsep}{environment['PATH']}"
+    command = command.replace("--stack prod", f"--stack {fleet.name}")
+    return subprocess.run(
+        ["bash", "-c", command],
+        cwd=REPOSITORY,
+        env=environment,
+        input="y\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
