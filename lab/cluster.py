@@ -393,11 +393,12 @@ def end(processes: list[psutil.Process]) -> None:
             process.kill()
         except psutil.NoSuchProcess:
             continue
-    while any(_runs(process) for process in processes):
+    while any(runs(process) for process in processes):
         time.sleep(0.02)
 
 
-def _runs(process: psutil.Process) -> bool:
+def runs(process: psutil.Process) -> bool:
+    """Whether a process still does anything."""
     # Where nothing reaps orphans they stay zombies, which hold no memory and no port.
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

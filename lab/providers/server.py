@@ -259,14 +259,15 @@ class _Service(provider_pb2_grpc.ResourceProviderServicer):
 
 
 def serve(provider: Provider, package: str) -> None:
-    """Print the port, then serve until the engine ends us or is gone itself."""
+    """Print the port, then serve until the engine ends us or is gone itself; what it asked for by then is done."""
     stopped = threading.Event()
     # The engine starts us in a process group of our own and ends us by SIGINT; a user's Ctrl-C comes as Cancel.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     engine = os.getppid()
 
-    server = grpc.server(ThreadPoolExecutor(CALLS_AT_ONCE), options=OPTIONS)
+    calls = ThreadPoolExecutor(CALLS_AT_ONCE)
+    server = grpc.server(calls, options=OPTIONS)
     provider_pb2_grpc.add_ResourceProviderServicer_to_server(_Service(provider, package), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
@@ -277,5 +278,7 @@ def serve(provider: Provider, package: str) -> None:
     if stopped.is_set():
         provider.cancel()
         server.stop(5).wait()
-    # An orphan goes at once, and what it runs with it: the engine it would report to is dead.
+    else:
+        # As the real plugin does, an orphan finishes what it is at, though nobody will write it down.
+        calls.shutdown()
     os._exit(0)

@@ -30,6 +30,7 @@ class Fleet:
         self.lab = lab
         self.name = name
         self.file = stack.prepare(lab, name, changes)
+        self.scratch = lab.root / "tmp" / "operations"
         self.environment: dict[str, str] = {}
         """What whoever runs the commands has over the lab's."""
 
@@ -41,25 +42,29 @@ class Fleet:
             document["config"][f"gloo-mesh:{key}"] = value
         self.file.write_text(yaml.safe_dump(document))
 
-    def run(self, verb: str, *options: str) -> subprocess.CompletedProcess[str]:
-        """One operations command, as a user runs it; it leaves no temporary file behind."""
-        scratch = self.lab.root / "tmp" / "operations"
-        scratch.mkdir(exist_ok=True)
-        done = subprocess.run(
+    def start(self, verb: str, *options: str) -> subprocess.Popen[str]:
+        """One operations command, as a user starts it; temporary files go to `scratch`."""
+        self.scratch.mkdir(exist_ok=True)
+        return subprocess.Popen(
             [sys.executable, "-m", "operations", verb, "--stack", self.name, *options],
             cwd=REPOSITORY,
             env={
                 **self.lab.environment(),
                 "GLOO_MESH_LAB": str(self.lab.root),
-                "TMPDIR": str(scratch),
+                "TMPDIR": str(self.scratch),
                 **self.environment,
             },
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
         )
-        assert [path.name for path in scratch.iterdir()] == []
-        return done
+
+    def run(self, verb: str, *options: str) -> subprocess.CompletedProcess[str]:
+        """One operations command to its end; it leaves no temporary file behind."""
+        with self.start(verb, *options) as running:
+            told, complained = running.communicate()
+        assert [path.name for path in self.scratch.iterdir()] == []
+        return subprocess.CompletedProcess(running.args, running.returncode, told, complained)
 
     def report(self, verb: str, *options: str) -> Report:
         """What a command that must succeed said to machines."""

@@ -26,6 +26,7 @@ from kubernetes import client, config
 from pulumi import automation as auto
 from pulumi.runtime._callbacks import _CallbackServicer
 
+from lab.cluster import end
 from lab.fleet import Lab
 
 pytestmark = pytest.mark.engine
@@ -982,6 +983,34 @@ def test_a_provider_that_is_killed_leaves_a_pending_record(
 
     assert psutil.wait_procs(helpers, timeout=10)[1] == [], "what the provider ran must not go on without it"
     assert records(core, namespace) == ["pending-install"]
+
+
+def test_a_provider_whose_engine_is_killed_finishes_what_it_is_at(
+    trial: Trial,
+    connect: Connect,
+    core: Core,
+    namespace: str,
+    tmp_path: Path,
+) -> None:
+    chart = packed_chart(tmp_path, "slow", "1.0.0", NEVER_READY)
+
+    def program() -> None:
+        k8s.helm.v3.Release("release", name="slow", namespace=namespace, chart=chart, opts=connect())
+
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(trial.failing_up, program)
+        await_condition(lambda: records(core, namespace) == ["pending-install"])
+        (engine,) = [process for process in psutil.Process().children() if "up" in process.cmdline()]
+        (provider,) = [process for process in engine.children() if serves_kubernetes(process)]
+        engine.kill()
+        running.result()
+    core.patch_namespaced_persistent_volume_claim_status("never", namespace, {"status": {"phase": "Bound"}})
+
+    await_condition(lambda: records(core, namespace) == ["deployed"])
+    # The real plugin asks every five minutes only whether its engine is still there.
+    end([provider])
+    trial.stack.cancel()
+    assert "release" not in trial.state()
 
 
 def serves_kubernetes(process: psutil.Process) -> bool:

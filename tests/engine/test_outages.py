@@ -1,0 +1,124 @@
+"""A worker is down, hangs, is slow or flaps during an up: the others get what is theirs, and a later up repairs."""
+
+import base64
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from lab.cluster import components
+from lab.fleet import MANAGEMENT, Lab
+from lab.proxy import Proxy
+from tests.engine.fleet import Fleet, Report, changed
+
+pytestmark = pytest.mark.engine
+
+SICK, HEALTHY = "cluster-1", "cluster-2"
+UPGRADED = {name: {f"{name}-addons-release": "update"} for name in (SICK, HEALTHY)}
+"""What another licence changes on the workers."""
+
+
+@pytest.fixture(scope="module")
+def proxy(lab: Lab) -> Iterator[Proxy]:
+    with Proxy(lab) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def fleet(lab: Lab, proxy: Proxy) -> Fleet:
+    """A deployed fleet behind the proxy."""
+    fleet = Fleet(lab, "outages", {"gloo-mesh:kubeconfig": str(proxy.kubeconfig)})
+    fleet.up()
+    return fleet
+
+
+def test_healthy_clusters_complete_though_one_is_down(fleet: Fleet) -> None:
+    before = known(fleet)
+    fleet.lab.stop(SICK)
+    report = up_with_another_licence(fleet, "down", fails=True)
+    fleet.lab.start(SICK)
+
+    assert set(report["unreachable"]) == {SICK}
+    assert report["clusters"][SICK]["failed"] == [f"{SICK}-addons-release"]
+    assert_rest_is_done(fleet, report, "down", before)
+    assert changed(fleet.up()) == {SICK: UPGRADED[SICK]}
+
+
+def test_healthy_clusters_complete_though_one_hangs(fleet: Fleet) -> None:
+    before = known(fleet)
+    with hanging(fleet.lab):
+        report = up_with_another_licence(fleet, "hanging", fails=True)
+
+    assert set(report["unreachable"]) == {SICK}
+    assert report["clusters"][SICK]["failed"] == [f"{SICK}-addons-release"]
+    assert_rest_is_done(fleet, report, "hanging", before)
+    assert changed(fleet.up()) == {SICK: UPGRADED[SICK]}
+
+
+def test_a_slow_cluster_is_waited_for(fleet: Fleet, proxy: Proxy) -> None:
+    before = known(fleet)
+    proxy.delays[SICK] = 0.3
+    report = up_with_another_licence(fleet, "slow", fails=False)
+    proxy.delays.clear()
+
+    assert report["unreachable"] == {}
+    assert changed(report, [SICK]) == {SICK: UPGRADED[SICK]}
+    assert_rest_is_done(fleet, report, "slow", before)
+
+
+def test_healthy_clusters_complete_though_one_flaps(fleet: Fleet, proxy: Proxy) -> None:
+    before = known(fleet)
+    proxy.flapping.add(SICK)
+    report = up_with_another_licence(fleet, "flapping", fails=None)
+    proxy.flapping.clear()
+
+    assert_rest_is_done(fleet, report, "flapping", before)
+    fleet.up()
+
+
+def test_after_all_outages_nothing_is_left_to_change(fleet: Fleet) -> None:
+    assert fleet.preview()["changes"] == {}
+
+
+def up_with_another_licence(fleet: Fleet, licence: str, *, fails: bool | None) -> Report:
+    """What an up reports that changes something on every cluster; None where it may fail."""
+    fleet.pulumi("config", "set", "--secret", "gloo-mesh:licenseKey", given=licence)
+    done = fleet.run("up", "--yes", "--json")
+    assert fails is None or done.returncode == int(fails), done.stderr
+    assert "Traceback" not in done.stderr
+    report = json.loads(done.stdout)
+    for name in report["unreachable"]:
+        assert f"{name} doesn't answer" in done.stderr
+    if done.returncode:
+        assert "Not done on" in done.stderr
+        assert SICK in done.stderr.rpartition("Not done on")[2]
+    return report
+
+
+def assert_rest_is_done(fleet: Fleet, report: Report, licence: str, before: set[str]) -> None:
+    """Everything is deployed that doesn't need the sick cluster, and the state knows what it knew."""
+    assert {name for name, cluster in report["clusters"].items() if cluster["failed"]} <= {SICK}
+    assert changed(report, [HEALTHY]) == {HEALTHY: UPGRADED[HEALTHY]}
+    assert base64.b64decode(fleet.secret(MANAGEMENT, "gloo-mesh-enterprise-license")["key"]).decode() == licence
+    assert known(fleet) == before
+
+
+def known(fleet: Fleet) -> set[str]:
+    """Every resource in the state."""
+    state: Any = json.loads(fleet.pulumi("stack", "export"))
+    return {resource["urn"] for resource in state["deployment"]["resources"]}
+
+
+@contextmanager
+def hanging(lab: Lab) -> Iterator[None]:
+    """The API server takes connections and never answers."""
+    below = lab.root / "kwok/clusters" / SICK
+    (server,) = [process for _, name, process in components(below) if name == "kube-apiserver"]
+    server.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        server.send_signal(signal.SIGCONT)
