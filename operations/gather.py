@@ -31,7 +31,9 @@ from components.connection import reason
 from components.settings import MANAGEMENT, ClusterSettings, Settings
 from operations import certificates, charts, engine, everywhere, plan, plugins, program, releases
 from operations.api import Api, Refused, Unanswered
+from operations.check import check
 from operations.findings import Finding
+from operations.preflight import preflight
 from operations.redaction import SECRET, Redactor, looks_secret
 from operations.stack import Stack, UsageError
 
@@ -49,12 +51,12 @@ PACKAGES = ("pulumi", "pulumi-kubernetes", "pulumi-random", "pulumi-tls", "kuber
 COMMANDS = {"pulumi": ["version"], "helm": ["version", "--short"]}
 
 
-def _expiring(stack: Stack, settings: Settings) -> list[Finding]:
-    return certificates.look(stack.name, settings).findings
-
-
-FINDERS: dict[str, Callable[[Stack, Settings], list[Finding]]] = {"certificates": _expiring}
-"""Whose findings go in, by verb."""
+FINDERS: dict[str, Callable[[str, Settings], list[Finding]]] = {
+    "preflight": lambda stack, settings: preflight(stack, settings).findings,
+    "check": lambda stack, settings: check(stack, settings).findings,
+    "certificates": lambda stack, settings: certificates.look(stack, settings).findings,
+}
+"""By verb, how its findings are had: all of them go in."""
 
 T = TypeVar("T")
 
@@ -124,7 +126,9 @@ def _here(stack: Stack, settings: Settings) -> Part:
     if made := part.attempt("plan", lambda: plan.plan(stack)):
         part.files["plan.json"] = made.report()
     part.files["versions.json"] = _versions(settings, part)
-    findings = {verb: part.attempt(verb, lambda find=find: find(stack, settings)) for verb, find in FINDERS.items()}
+    findings = {
+        verb: part.attempt(verb, lambda find=find: find(stack.name, settings)) for verb, find in FINDERS.items()
+    }
     part.files["findings.json"] = {
         verb: [finding.report() for finding in found] for verb, found in findings.items() if found is not None
     }

@@ -28,12 +28,18 @@ from kubernetes import client
 from lab import LabError
 from lab.fleet import MANAGEMENT, Lab
 from tests.authority import DAY, root
+from tests.engine.fleet import CLIENT_SECRET as CLIENT_SECRET_NAME
 from tests.engine.fleet import Fleet
 
 pytestmark = pytest.mark.engine
 
 WORKER = "cluster-1"
 VERBS: tuple[tuple[str, ...], ...] = (
+    # First, because what an agent does takes a while: it asks the relay for its certificate.
+    ("check", "--wait", "3m"),
+    ("preflight",),
+    ("recover",),
+    ("diff", "--to", "1.2.9"),
     ("preview", "--json"),
     ("certificates",),
     ("certificates", "--json"),
@@ -45,12 +51,13 @@ VERBS: tuple[tuple[str, ...], ...] = (
 """What is run on the deployed fleet, beside an `up` that fails and one that doesn't."""
 OIDC = {"issuerUrl": "https://login.example.com/", "clientId": "gloo-mesh-dashboard", "appUrl": "https://mesh.example"}
 LICENCE, CLIENT_SECRET, REGISTRY, PASSED = "licence", "OpenID Connect secret", "registry's password", "passed value"
-IDENTITY, FORWARDING, ROOT_KEY, SERVER_KEY, SIGNING_KEY, ACCESS, PASSPHRASE = (
+IDENTITY, FORWARDING, ROOT_KEY, SERVER_KEY, SIGNING_KEY, CLIENT_KEY, ACCESS, PASSPHRASE = (
     "identity token",
     "forwarding token",
     "root key",
     "server key",
     "signing key",
+    "agent's key",
     "kubeconfig's key",
     "passphrase",
 )
@@ -62,6 +69,7 @@ HELD = {
     (MANAGEMENT, "gloo-mesh-enterprise-license"): {LICENCE},
     (MANAGEMENT, "dashboard"): {CLIENT_SECRET},
     (WORKER, "relay-identity-token-secret"): {IDENTITY},
+    (WORKER, "relay-client-tls-secret"): {CLIENT_KEY},
     (WORKER, "gloo-mesh-registry"): {REGISTRY},
     # Helm keeps the values it was given, and what it rendered, in clear.
     (MANAGEMENT, "sh.helm.release.v1.gloo-mesh-enterprise"): {LICENCE, CLIENT_SECRET},
@@ -246,6 +254,13 @@ def test_the_failing_up_failed_with_secrets_at_hand_and_the_next_went_through(li
     assert lived.outputs["up"].returncode == 0, lived.outputs["up"].stderr
 
 
+def test_every_verb_did_what_it_is_for(lived: Lived) -> None:
+    codes = {verb: done.returncode for verb, done in lived.outputs.items() if done.returncode}
+
+    # A lab's pods run nothing, so they have no logs to gather.
+    assert codes == {"failing up": 1, "gather --output BUNDLE": 1}, lived.outputs["check --wait 3m"].stdout
+
+
 def test_no_output_holds_a_secret(lived: Lived) -> None:
     found = {verb: lived.canaries.found((done.stdout + done.stderr).encode()) for verb, done in lived.outputs.items()}
 
@@ -312,7 +327,7 @@ def test_the_bundle_tells_what_support_needs(lived: Lived) -> None:
     assert told["versions.json"]["pulumi"]
     assert told["clusters/management/version.json"]["gitVersion"]
     assert told["plan.json"]["clusters"]["management"]
-    assert told["findings.json"] == {"certificates": []}
+    assert told["findings.json"] == {"preflight": [], "check": [], "certificates": []}
     # A lab's pods run nothing, so they have no logs.
     assert [what for what in missing if " log of " not in what] == []
 
@@ -323,6 +338,7 @@ def test_certificates_are_the_recorded_ones_and_an_up_renews_them(lived: Lived) 
     certificates = {(c["certificate"], c["cluster"]): c for c in report["certificates"]}
 
     assert done.returncode == 0, report["findings"]
+    assert certificates["relay-client", WORKER]["renewal"] == "relay"
     assert certificates.keys() >= {
         ("relay-server", "management"),
         ("relay-signing", "management"),
@@ -401,6 +417,7 @@ def _made(fleet: Fleet) -> dict[str, str]:
     return {
         **{name: plain(resource, "privateKeyPem") for name, resource in keys.items()},
         **{name: plain(resource, "result") for name, resource in tokens.items()},
+        CLIENT_KEY: base64.b64decode(fleet.secret(WORKER, CLIENT_SECRET_NAME)["tls.key"]).decode(),
         ACCESS: base64.b64decode(user["user"]["client-key-data"]).decode(),
         PASSPHRASE: (fleet.lab.root / "passphrase").read_text(),
     }

@@ -76,6 +76,9 @@ def look(fleet: Objects, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
                 raise silent[cluster.name]
             self._objects = fleet[cluster.name]
 
+        def enter(self) -> None:
+            """It answers."""
+
         def get(self, path: str) -> Any:
             return self._objects.get(path)
 

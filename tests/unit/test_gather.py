@@ -118,7 +118,7 @@ def bundle(
     monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE_FILE", str(passphrase))
     monkeypatch.setattr(everywhere, "Api", Answers)
     monkeypatch.setattr(engine, "secrets", lambda stack: {"gloo-mesh:licenseKey": LICENCE})
-    monkeypatch.setattr(gather, "FINDERS", {"certificates": lambda stack, settings: []})
+    monkeypatch.setattr(gather, "FINDERS", {})
     monkeypatch.setattr(gather, "COMMANDS", {})
     monkeypatch.setattr(program, "recorded", lambda *given: [])
 
