@@ -301,9 +301,10 @@ def test_an_up_that_would_lock_its_own_identity_out_is_refused_before_anything_i
     refused = fleet.run("up", "--yes", "--json")
 
     assert refused.returncode == 1
-    (told,) = json.loads(refused.stdout)["errors"]
+    (told,) = json.loads(refused.stdout)["findings"]
+    assert (told["code"], told["stops"]) == ("locked-out", True)
     for part in (DEPLOYER, "User somebody-else", MANAGEMENT, "gloo-mesh:rbac.adminSubjects"):
-        assert part in told
+        assert part in told["what"] + told["next"]
     assert "Traceback" not in refused.stderr
     assert written(fleet) == before
 
