@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= 2
 
-.PHONY: help setup demo test lint unit reference bench clean
+.PHONY: help setup demo test lint unit reference bench sweep clean
 
 help:
 	@echo "make demo       the lab's clusters, a deployment on them, and its proof (WORKERS=$(WORKERS))"
@@ -11,6 +11,7 @@ help:
 	@echo "make unit       the tests that need no cluster"
 	@echo "make reference  docs/configuration.md and its JSON Schema, from the settings"
 	@echo "make bench      the program against the shell flow, as ratios"
+	@echo "make sweep      kill -9 around every write of an up, then recover and up: takes hours (SWEEP=--every=10)"
 	@echo "make clean      end the lab and delete what was set up here"
 
 setup: .venv/ready
@@ -40,6 +41,9 @@ test: setup lint
 
 bench: setup
 	$(BIN)/python -m benchmarks
+
+sweep: setup
+	$(BIN)/python -m tests.engine.sweep $(SWEEP)
 
 clean: setup
 	$(BIN)/python -m lab down
