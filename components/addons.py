@@ -13,7 +13,6 @@ import pulumi_kubernetes as k8s
 from components import product
 from components.charts import Charts
 from components.images import pull_secret, pull_secret_name
-from components.management_plane import MASKED
 from components.management_values import Secret
 from components.namespace import namespace
 from components.release import release
@@ -22,6 +21,7 @@ from components.settings.clusters import layered
 from components.settings.faults import LICENSE_KEY
 from components.settings.fields import Values
 from components.settings.values import filled
+from components.values_digest import MASKED
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,6 @@
 Owns the shapes alone; `relay_pki` chooses the source.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -43,8 +42,3 @@ class Certificates:
         pairs = {"relay-server": self.server, "relay-signing": self.signing}
         pairs |= {f"relay-client-{cluster}": pair for cluster, pair in self.clients.items()}
         return {"relay-root": self.root} | {name: pair.certificate for name, pair in pairs.items() if pair}
-
-
-def fingerprint(*pems: str) -> str:
-    """One sha256 over certificates, in hex: it changes exactly when one of them does."""
-    return hashlib.sha256("".join(pems).encode()).hexdigest()

@@ -29,6 +29,14 @@ class AccessError(Exception):
     """Why a cluster can't be entered."""
 
 
+class PluginMissingError(AccessError):
+    """A credential plugin that isn't installed."""
+
+
+class LoginError(AccessError):
+    """A login that was tried and failed: somebody has to sign in again."""
+
+
 class HangingLoginError(AccessError):
     """A credential plugin that doesn't come back; Pulumi's plugin has no deadline, and would wait for ever."""
 
@@ -86,7 +94,8 @@ def _signed_in(server: Mapping[str, Any], user: Mapping[str, Any]) -> dict[str, 
         try:
             signed_in["token"] = Path(user["tokenFile"]).read_text().strip()
         except (OSError, UnicodeDecodeError) as error:
-            _refuse(f"its token file {user['tokenFile']} can't be read", getattr(error, "strerror", None) or "not text")
+            why = getattr(error, "strerror", None) or "not text"
+            _refuse(f"its token file {user['tokenFile']} can't be read", why, LoginError)
     elif "exec" in user and not user.get("token"):
         status = _asked(server, user["exec"])
         if "token" in status:
@@ -135,7 +144,7 @@ def _asked(server: Mapping[str, Any], plugin: Mapping[str, Any]) -> dict[str, An
             start_new_session=True,
         )
     except OSError as error:
-        _refuse(f"{name} can't be started", error.strerror)
+        _refuse(f"{name} can't be started", error.strerror, PluginMissingError)
     try:
         answer, said = process.communicate(timeout=LOGIN_SECONDS)
     except subprocess.TimeoutExpired:
@@ -145,12 +154,12 @@ def _asked(server: Mapping[str, Any], plugin: Mapping[str, Any]) -> dict[str, An
             f"{name} hasn't answered within {LOGIN_SECONDS} s; see what it waits for by running it in a terminal"
         ) from None
     if process.returncode:
-        last = said.decode(errors="replace").strip().splitlines()[-1:]
-        _refuse(f"{name} failed with exit code {process.returncode}", *last)
+        last = (said.decode(errors="replace").strip().splitlines() or [None])[-1]
+        _refuse(f"{name} failed with exit code {process.returncode}", last, LoginError)
     try:
         return dict(json.loads(answer)["status"])
     except (ValueError, KeyError, TypeError):
-        _refuse(f"{name} answered with something else than an ExecCredential")
+        _refuse(f"{name} answered with something else than an ExecCredential", kind=LoginError)
 
 
 def _entries(section: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
@@ -169,5 +178,5 @@ def _through(settings: Any, proxy: str) -> None:
         settings.proxy = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def _refuse(what: str, why: str | None = None) -> NoReturn:
-    raise AccessError(f"{what}{f' ({why})' if why else ''}")
+def _refuse(what: str, why: str | None = None, kind: type[AccessError] = AccessError) -> NoReturn:
+    raise kind(f"{what}{f' ({why})' if why else ''}")

@@ -4,7 +4,6 @@ Owns that ConfigMap. It holds what was deployed, for the operations commands to 
 a stranger to find first; no secrets, and nothing that changes from one run to the next.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +13,11 @@ import pulumi
 import pulumi_kubernetes as k8s
 
 from components import product
-from components.certificates import Certificates, fingerprint
+from components.certificates import Certificates
 from components.charts import Charts
 from components.namespace import Namespace
+from components.settings.pem import fingerprint
+from components.values_digest import digest, masked_paths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,15 +70,15 @@ class Fleet(pulumi.ComponentResource):
                 "clusters": pulumi.Output.json_dumps(self.identities, sort_keys=True),
                 "certificates": pulumi.Output.json_dumps(self.certificates, sort_keys=True),
                 "values": pulumi.Output.json_dumps(
-                    {release: _digest(values) for release, values in sorted(args.values.items())}
+                    {
+                        release: pulumi.Output.from_input(values).apply(digest)
+                        for release, values in sorted(args.values.items())
+                    }
+                ),
+                "masked": json.dumps(
+                    {release: sorted(masked_paths(values), key=str) for release, values in sorted(args.values.items())}
                 ),
             },
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.register_outputs({"identities": self.identities})
-
-
-def _digest(values: pulumi.Input[Any]) -> pulumi.Output[str]:
-    return pulumi.Output.json_dumps(values, sort_keys=True).apply(
-        lambda text: hashlib.sha256(text.encode()).hexdigest()
-    )

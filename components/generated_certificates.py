@@ -5,15 +5,17 @@ Owns keys and certificates in the (encrypted) state; touches no cluster.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
 import pulumi
 import pulumi_tls as tls
 
 from components.certificates import Certificate, Certificates, Pair
+from components.settings import pem
 
 HOURS_PER_YEAR = 365 * 24
-RENEWAL_HOURS = 30 * 24
+RENEWAL_HOURS = pem.SOON // timedelta(hours=1)
 """How long before its end a certificate is renewed: any `up` within this window does it."""
 CLIENT_USES = ("digital_signature", "key_encipherment", "client_auth")
 CLIENT_YEARS = 1

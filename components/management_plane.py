@@ -19,8 +19,7 @@ from components.relay_pki import RelayPki
 from components.release import crds_release, release
 from components.settings import Settings
 from components.settings.fields import Values
-
-MASKED = "(secret)"
+from components.values_digest import MASKED
 
 
 @dataclass(frozen=True, kw_only=True)

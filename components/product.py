@@ -29,6 +29,8 @@ RELAY_ROOT_SECRET = "relay-root-tls-secret"
 RELAY_CLIENT_SECRET = "relay-client-tls-secret"
 RELAY_TOKEN_SECRET = "relay-identity-token-secret"
 RELAY_FORWARDING_TOKEN_SECRET = "relay-forwarding-identity-token-secret"
+LICENSE_SECRET, LICENSE_SECRET_KEY = "gloo-mesh-enterprise-license", "key"
+"""Made by the management chart from its value `licenseKey`."""
 
 CONTAINERS = (
     "enterprise-networking.enterpriseNetworking",
@@ -56,12 +58,24 @@ DASHBOARD_SECRET = "dashboard"
 REDIS_ADDRESS = "redis-dashboard.{namespace}.svc.{domain}:6379"
 ADMIN_ADDRESS = "enterprise-networking-admin.{namespace}.svc.{domain}:11100"
 
+SETTINGS_GROUP = "settings.mesh.gloo.solo.io"
 MESH_API_VERSION = "networking.mesh.gloo.solo.io/v1"
+ISSUING_API_VERSION = "certificates.mesh.gloo.solo.io/v1"
+ISSUING_KINDS = {"IssuedCertificate": "issuedcertificates", "PodBounceDirective": "podbouncedirectives"}
+"""What lies on a worker once Gloo Mesh issues Istio's CA certificates, by kind its plural."""
 INGRESS_SERVICE_ACCOUNT = "istio-ingressgateway-service-account"
 """Of the ingress gateway as Istio installs it."""
 
 PULL_SECRET = "gloo-mesh-registry"
 """Made from a secret of the configuration, for pods to pull their images with; this program's own name."""
+
+MANAGEMENT_DEPLOYMENT = "enterprise-networking"
+AGENT_DEPLOYMENT = "enterprise-agent"
+METRICS_PORT = 9091
+METRICS_SERVICE = "enterprise-networking-admin:http"
+"""The Service, and its port, through which an API server's proxy reaches the same metrics."""
+CONNECTED_GAUGES = {"pull": "relay_pull_clients_connected", "push": "relay_push_clients_connected"}
+"""How many clients of each cluster the relay has, by the label `cluster`."""
 
 RELAY_SERVICE = "enterprise-networking"
 RELAY_PORT = 9900
@@ -74,6 +88,8 @@ ISTIO_CNI_ATTACHMENT = ("k8s.cni.cncf.io/v1", "NetworkAttachmentDefinition", "is
 
 CLUSTER_API_VERSION = "multicluster.solo.io/v1alpha1"
 CLUSTER_KIND = "KubernetesCluster"
+CLUSTER_PLURAL = "kubernetesclusters"
+CRD_HASH_ANNOTATION = "crd.solo.io/specHash"
 
 FLEET_CONFIG_MAP = "gloo-mesh-fleet"
 CERTIFICATES_ANNOTATION = "gloo-mesh.fleet/certificates"

@@ -10,10 +10,11 @@ import pulumi
 import pulumi_random as random
 
 from components import product
-from components.certificates import Certificates, Pair, fingerprint
+from components.certificates import Certificates, Pair
 from components.existing_certificates import existing
 from components.generated_certificates import GeneratedArgs, generated
 from components.settings import PkiSettings
+from components.settings.pem import fingerprint
 from components.supplied_certificates import supplied
 
 Content = dict[str, pulumi.Input[str]]

@@ -13,7 +13,7 @@ import pulumi_kubernetes as k8s
 from components import product
 from components.charts import Charts
 from components.images import image_values, pull_secret
-from components.management_plane import MASKED, ManagementPlane, secret
+from components.management_plane import ManagementPlane, secret
 from components.management_values import Secret, restart_with
 from components.namespace import Namespace, namespace
 from components.relay_pki import RelayPki
@@ -22,6 +22,7 @@ from components.settings import WorkerClusterSettings
 from components.settings.clusters import layered
 from components.settings.fields import Values
 from components.settings.values import filled
+from components.values_digest import MASKED
 
 # In state; rename with an alias.
 _SECRETS = {

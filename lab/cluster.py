@@ -7,16 +7,18 @@ and reboots, and a number in one may belong to somebody else by then. What the c
 import contextlib
 import json
 import random
+import re
 import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 import yaml
@@ -24,7 +26,12 @@ import yaml
 from lab import LabError, kubeconfig, toolbox
 
 MANIFESTS = Path(__file__).parent / "manifests"
+ADDRESS = "address"
+"""The file in a lab's folder with the address of its load balancers; that of its second node follows."""
+METRICS_PORT = 9091
 COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok-controller")
+STAND_INS = {"server": "relay-server", "agent": "relay-agent"}
+"""What runs beside a control plane, by what `lab.relay` calls it."""
 # Generous, because a component that dies ends the waiting at once.
 PATIENCE_SECONDS = 180
 ATTEMPTS = 4
@@ -57,13 +64,22 @@ Event = dict[str, Any]
 class Cluster:
     """A control plane and its fake nodes."""
 
-    def __init__(self, name: str, root: Path, environment: Mapping[str, str], cancelled: threading.Event) -> None:
+    def __init__(
+        self,
+        name: str,
+        stand_in: Literal["server", "agent"],
+        root: Path,
+        environment: Mapping[str, str],
+        cancelled: threading.Event,
+    ) -> None:
         """The cluster of this name in the lab at `root`, whether it exists yet or not.
 
-        Its tools run in `environment`; its waiting ends when `cancelled` is set.
+        `stand_in` is what of the relay's conversation runs beside it. Its tools run in `environment`; its waiting
+        ends when `cancelled` is set.
         """
         self.name = name
         self.folder = root / "kwok/clusters" / name
+        self._stand_in: Literal["server", "agent"] = stand_in
         self._root = root
         self._configured = root / "kwok" / f"{name}.yaml"
         self._environment = environment
@@ -82,10 +98,11 @@ class Cluster:
         """Make the cluster from nothing: start it, and install what every cluster of the lab holds."""
         self.remove()
         with _choosing_ports:
-            ports = _free_ports(self._configured.parent)
-            self._configured.write_text(yaml.safe_dump(self._configuration(ports)))
-        stages = [self._root / "bin/stages.yaml", *sorted(MANIFESTS.glob("stage-*.yaml"))]
-        files = ",".join(map(str, [self._configured, *stages]))
+            *ports, metrics = _free_ports(self._configured.parent)
+            parts = [yaml.safe_dump_all([self._configuration(ports), *self._port_forwards(metrics)])]
+            parts += [self._manifest(file.name) for file in sorted(MANIFESTS.glob("stage-*.yaml"))]
+            self._configured.write_text("\n---\n".join(parts))
+        files = f"{self._configured},{self._root / 'bin/stages.yaml'}"
         # Without the empty --kubeconfig kwokctl would add a context to the user's own.
         self._launch("create", "cluster", "--kubeconfig", "", "--wait", "0s", "--config", files)
         self.start()
@@ -96,7 +113,7 @@ class Cluster:
         """Start the components that don't run; data and ports are those of before."""
         for _ in range(ATTEMPTS):
             running = self.processes()
-            if len(running) < len(COMPONENTS):
+            if not running.keys() >= set(COMPONENTS):
                 for file in (self.folder / "pids").glob("*.pid"):
                     # kwokctl would take a stranger who has this number by now for the component.
                     if file.stem not in running:
@@ -104,6 +121,7 @@ class Cluster:
                 self._launch("start", "cluster", "--wait", "0s")
             self._await_ready()
             if not self._dead():
+                self._start_stand_in()
                 return
             # On a busy machine controllers give up before the API server is ready: they are started again.
         raise LabError(f"{self.name}: {' and '.join(self._dead())} won't stay up. {self._reason()}")
@@ -185,6 +203,45 @@ class Cluster:
             "componentsPatches": patches,
         }
 
+    def _port_forwards(self, metrics: int) -> list[dict[str, Any]]:
+        """Where the vendor's health check looks: a forward to the metrics port of a pod ends at the relay."""
+        if self._stand_in != "server":
+            return []
+        forward = {"ports": [METRICS_PORT], "target": {"address": "127.0.0.1", "port": metrics}}
+        return [
+            {
+                "apiVersion": "kwok.x-k8s.io/v1alpha1",
+                "kind": "ClusterPortForward",
+                "metadata": {"name": "relay-metrics"},
+                # The pods' names aren't known before they are made.
+                "spec": {"forwards": [forward]},
+            }
+        ]
+
+    def _start_stand_in(self) -> None:
+        """Start what of the relay's conversation belongs beside this cluster, unless it runs."""
+        if STAND_INS[self._stand_in] in self.processes():
+            return
+        documents = list(yaml.safe_load_all(self._configured.read_text()))
+        forwards = [found["spec"]["forwards"] for found in documents if found["kind"] == "ClusterPortForward"]
+        options = [f"--metrics-port={forward['target']['port']}" for [forward] in forwards]
+        server = f"--api-server={kubeconfig.server(self.folder)}"
+        with (self.folder / f"logs/{STAND_INS[self._stand_in]}.log").open("a") as log:
+            # A session of its own: Ctrl-C in the terminal is not meant for it.
+            subprocess.Popen(
+                [sys.executable, "-P", "-m", "lab.relay", self._stand_in, server, *options, self.folder],
+                env={**self._environment, "PYTHONPATH": str(Path(__file__).parents[1])},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def _manifest(self, name: str) -> str:
+        """A manifest with this lab's addresses in it."""
+        network = (self._root / ADDRESS).read_text().removesuffix("1")
+        return (MANIFESTS / name).read_text().replace("127.0.0.", network)
+
     def _install(self) -> None:
         probe = f"{kubeconfig.DEPLOYER}-injector-probe"
         binding = {
@@ -203,8 +260,9 @@ class Cluster:
             "kind": "Namespace",
             "metadata": {"name": probe, "labels": {"istio-injection": "enabled"}},
         }
-        own = [MANIFESTS / f"{name}.yaml" for name in ("nodes", "injector", "istio")]
-        self.apply(self._root / "bin/istio-crds.yaml", *own, stdin=yaml.safe_dump_all([binding, namespace]))
+        own = [MANIFESTS / f"{name}.yaml" for name in ("injector", "istio")]
+        given = f"{yaml.safe_dump_all([binding, namespace])}---\n{self._manifest('nodes.yaml')}"
+        self.apply(self._root / "bin/istio-crds.yaml", *own, stdin=given)
         pod = {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -309,13 +367,23 @@ def components(below: Path) -> list[tuple[Path, str, psutil.Process]]:
     found: list[tuple[Path, str, psutil.Process]] = []
     for process in psutil.process_iter():
         try:
-            command = Path((process.cmdline() or [""])[0])
+            folder, name = _component(process.cmdline())
         except psutil.Error:
             continue
-        folder = command.parent.parent
-        if command == folder / "bin" / command.name and command.name in COMPONENTS and folder.is_relative_to(below):
-            found.append((folder, command.name, process))
+        if name and folder.is_relative_to(below):
+            found.append((folder, name, process))
     return found
+
+
+def _component(command: list[str]) -> tuple[Path, str | None]:
+    """The folder of a cluster and what this command is of it, if it is anything of one."""
+    binary = Path(command[0] if command else "")
+    folder = binary.parent.parent
+    if binary == folder / "bin" / binary.name and binary.name in COMPONENTS:
+        return folder, binary.name
+    if command[2:4] == ["-m", "lab.relay"]:
+        return Path(command[-1]), STAND_INS.get(command[4])
+    return folder, None
 
 
 def end(processes: list[psutil.Process]) -> None:
@@ -339,17 +407,15 @@ def runs(process: psutil.Process) -> bool:
 
 
 def _free_ports(configurations: Path) -> list[int]:
-    """A port for each of kwokctl's six listeners; kwokctl's own choice collides when several run at once."""
-    taken: set[int] = set()
-    for file in configurations.glob("*.yaml"):
-        options: dict[str, Any] = yaml.safe_load(file.read_text())["options"]
-        taken.update(value for name, value in options.items() if name.endswith("Port"))
+    """A port for each of kwokctl's six listeners and the relay's; kwokctl's own choice collides when several run."""
+    files = configurations.glob("*.yaml")
+    taken = {int(port) for file in files for port in re.findall(r"[Pp]ort: (\d+)", file.read_text())}
     free: list[int] = []
     for port in random.sample(PORTS, len(PORTS)):
         with socket.socket() as listener, contextlib.suppress(OSError):
             listener.bind(("127.0.0.1", port))
             if port not in taken:
                 free.append(port)
-        if len(free) == 6:
+        if len(free) == 7:
             break
     return free

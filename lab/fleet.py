@@ -6,9 +6,11 @@ takes. How one cluster is made is `cluster.py`'s.
 
 import fcntl
 import os
+import random
 import secrets
 import shlex
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +22,7 @@ from typing import TypedDict
 from rich.console import Console
 
 from lab import LabError, kubeconfig, packages, plugins
-from lab.cluster import MANIFESTS, Cluster, Event, components, end
+from lab.cluster import ADDRESS, MANIFESTS, Cluster, Event, components, end
 from lab.toolbox import CONTROL_PLANE, PULUMI, Toolbox
 
 MANAGEMENT = "mgmt-cluster"
@@ -55,6 +57,7 @@ class Lab:
         with self._alone():
             self._clusters.mkdir(parents=True, exist_ok=True)
             (self.root / "tmp").mkdir(exist_ok=True)
+            self._choose_address()
             self._link_tools()
             packages.pack(self.tool("helm"), self.packages, self._own_environment())
             for surplus in set(self.clusters()) - set(names):
@@ -112,6 +115,16 @@ class Lab:
         """What a user has written to a cluster: the audit log's mutating requests, dry runs aside."""
         return self._known(cluster).audit(user)
 
+    @property
+    def address(self) -> str:
+        """The loopback address that this lab's load balancers give; no other lab's."""
+        return (self.root / ADDRESS).read_text()
+
+    @property
+    def relay_address(self) -> str:
+        """Where the relay of a deployed fleet answers, unless its stack has it elsewhere than at a load balancer."""
+        return f"{self.address}:9900"
+
     def tool(self, name: str) -> Path:
         """The path of one of the lab's tools."""
         path = self.root / "bin" / name
@@ -127,7 +140,8 @@ class Lab:
         return {**os.environ, **settings}
 
     def _cluster(self, name: str) -> Cluster:
-        return Cluster(name, self.root, self._own_environment(), self._cancelled)
+        stand_in = "server" if name == MANAGEMENT else "agent"
+        return Cluster(name, stand_in, self.root, self._own_environment(), self._cancelled)
 
     def _known(self, name: str) -> Cluster:
         if name not in self.clusters():
@@ -155,6 +169,14 @@ class Lab:
                 self._cancelled.set()
                 pool.shutdown(cancel_futures=True)
                 raise
+
+    def _choose_address(self) -> None:
+        """An address for the lab's whole life: every relay has the same port, and labs run side by side."""
+        file = self.root / ADDRESS
+        # Elsewhere than on Linux the loopback has this one address.
+        common = self.root == DEFAULT_ROOT or sys.platform != "linux"
+        if not file.exists():
+            file.write_text("127.0.0.1" if common else f"127.{random.randint(1, 254)}.{random.randint(0, 254)}.1")
 
     def _link_tools(self) -> None:
         toolbox = Toolbox(self._console)

@@ -10,7 +10,7 @@ import typer
 from components.settings import ConfigurationError
 from operations.console import err
 from operations.stack import UsageError
-from operations.verbs import charts, deployment, diff, forget, recover
+from operations.verbs import certificates, charts, check, deployment, diff, forget, gather, plan, preflight, recover
 
 app = typer.Typer(
     help="Run and look after a fleet of Gloo Mesh Enterprise.",
@@ -18,7 +18,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (deployment, diff, recover, forget):
+for verb in (plan, preflight, deployment, diff, check, certificates, recover, forget, gather):
     app.add_typer(verb.app)
 app.add_typer(charts.app, name="charts")
 

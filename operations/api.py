@@ -4,17 +4,27 @@ Owns requests and what they end in; what is asked is the caller's. Nothing is wr
 every other request that would change something is a dry run.
 """
 
+import base64
+import http.client
 import json
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from components.connection import connected, reason
 from components.settings import ClusterSettings
+from operations.deadline import within
+
+JSON = "application/json"
+METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1,application/json"
 
 SECONDS = 15
 """Deadline of one request, within that of all."""
-_METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+FORWARD_SECONDS = 5
+"""Deadline of a port-forward."""
+FIRST_SECONDS = 5
+"""Deadline of the first, which tells whether a cluster answers at all."""
 
 
 class Unanswered(Exception):  # noqa: N818 - what happened, not whose fault it is
@@ -30,6 +40,11 @@ class Refused(Exception):  # noqa: N818
         self.reason = reason
 
 
+def silence(error: Exception) -> str:
+    """Why a cluster could not be looked at, in a line without credentials."""
+    return f"answers {error.status} {error.reason}" if isinstance(error, Refused) else reason(error)
+
+
 class Api:
     """A cluster's API server, until a moment of `time.monotonic`."""
 
@@ -37,9 +52,13 @@ class Api:
         try:
             self._client: Any = connected(cluster)
         except Exception as error:
-            raise Unanswered(reason(error)) from None
+            raise Unanswered(reason(error)) from error
         self._until = until
         self._kinds: dict[str, dict[str, Any]] = {}
+        self.version = ""
+        """The server's own, such as v1.34.4, once entered."""
+        self.date: str | None = None
+        """The server's clock, as its last answer says."""
 
     def left(self) -> float:
         """Seconds until the deadline; raises Unanswered when there are none."""
@@ -48,28 +67,66 @@ class Api:
             raise Unanswered("the time for all clusters ran out")
         return left
 
+    def enter(self) -> None:
+        """Ask the first question, which everybody may; raises within seconds where nothing answers."""
+        self.version = str(self._request("GET", "/version", None, {}, seconds=FIRST_SECONDS).get("gitVersion", ""))
+
     def get(self, path: str, **query: str) -> Any:
         """An object or a list; None where there is none."""
-        try:
-            return self._request("GET", path, None, query)
-        except Refused as refused:
-            if refused.status == 404:
-                return None
-            raise
+        return self._found(path, query)
 
-    def metadata(self, path: str, **query: str) -> list[dict[str, Any]]:
-        """The metadata of each object in a list, for what is large; empty where there is no such list."""
+    def named(self, path: str) -> dict[str, Any] | None:
+        """An object's metadata, and nothing of its content; None where there is none."""
+        found = self._found(path, {}, METADATA.format(""))
+        return found and found["metadata"]
+
+    def names(self, path: str, **query: str) -> list[dict[str, Any]]:
+        """The metadata of each object in a list, for what is large; none where there is no such kind."""
+        found = self._found(path, query, METADATA.format("List"))
+        # An empty list of nothing but metadata comes as null.
+        return [item["metadata"] for item in found.get("items") or []] if found else []
+
+    def text(self, path: str) -> str:
+        """What answers in plain text, such as a pod's log, or a Service behind the API server's own proxy."""
+        answer, content = self._answer("GET", path, None, {}, accept="*/*")
+        if answer.status >= 400:
+            raise Refused(answer.status, str(answer.reason), str(answer.reason))
+        return content.decode(errors="replace")
+
+    def forwarded(self, namespace: str, pod: str, port: int, path: str) -> str:
+        """What a pod's port answers to an HTTP GET, through a port-forward; raises Unanswered when nothing does."""
         try:
-            found = self._request("GET", path, None, query, Accept=_METADATA_ONLY)
-        except Refused as refused:
-            if refused.status == 404:
-                return []
-            raise
-        return [item["metadata"] for item in found["items"]]
+            return within(
+                min(FORWARD_SECONDS, self.left()),
+                lambda: _forwarded(self._client, namespace, pod, port, path),
+            )
+        except TimeoutError:
+            raise Unanswered("the forward gave no answer in time") from None
+        except Exception as error:
+            raise Unanswered(reason(error)) from None
+
+    def asked(self, path: str, body: Any) -> Any:
+        """The answer to a review: a question that is posted, of which the server keeps nothing."""
+        return self._request("POST", path, body, {"dryRun": "All"})
+
+    def credentials(self) -> list[str]:
+        """Its token, password and key, for whoever has to keep them out of sight."""
+        used = self._client.configuration
+        shown = [Path(used.key_file).read_text()] if used.key_file else []
+        for header in used.api_key.values():
+            scheme, _, credential = str(header).partition(" ")
+            shown.append(credential)
+            if scheme == "Basic":
+                shown.append(base64.b64decode(credential).decode(errors="replace").partition(":")[2])
+        return shown
+
+    def tried(self, method: str, path: str, body: Any) -> Any:
+        """What a write would make, by a dry run; raises Refused where the server or its admission would."""
+        return self._request(method, path, body, {"dryRun": "All", "fieldManager": "gloo-mesh-diff"})
 
     def change(self, path: str, fields: Any) -> None:
         """Write some fields of an object for good, by a merge patch."""
-        self._request("PATCH", path, fields, {}, **{"Content-Type": "application/merge-patch+json"})
+        self._request("PATCH", path, fields, {}, sent="application/merge-patch+json")
 
     def remove(self, path: str) -> None:
         """Delete an object for good, if it is there."""
@@ -78,10 +135,6 @@ class Api:
         except Refused as refused:
             if refused.status != 404:
                 raise
-
-    def tried(self, method: str, path: str, body: Any) -> Any:
-        """What a write would make, by a dry run; raises Refused where the server or its admission would."""
-        return self._request(method, path, body, {"dryRun": "All", "fieldManager": "gloo-mesh-diff"})
 
     def collection(self, api_version: str, kind: str, namespace: str) -> str | None:
         """Where objects of a kind are; None while the server knows no such kind."""
@@ -100,9 +153,39 @@ class Api:
             else f"{root}/{known['name']}"
         )
 
-    def _request(self, method: str, path: str, body: Any, query: dict[str, str], **headers: str) -> Any:
-        timeout = min(SECONDS, self.left())
-        headers = {"Accept": "application/json", "Content-Type": "application/json"} | headers
+    def _found(self, path: str, query: dict[str, str], accept: str = JSON) -> Any:
+        try:
+            return self._request("GET", path, None, query, accept=accept)
+        except Refused as refused:
+            if refused.status == 404:
+                return None
+            raise
+
+    def _request(self, method: str, path: str, body: Any, query: dict[str, str], **options: Any) -> Any:
+        answer, content = self._answer(method, path, body, query, **options)
+        try:
+            document = json.loads(content)
+        except ValueError:
+            # A proxy, or a server on its way up, answers in plain text.
+            document = {}
+        if answer.status >= 400 or not document:
+            why = document.get("reason") or str(answer.reason)
+            raise Refused(answer.status, why, document.get("message") or why)
+        return document
+
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        query: dict[str, str],
+        *,
+        accept: str = JSON,
+        sent: str = JSON,
+        seconds: float = SECONDS,
+    ) -> tuple[Any, bytes]:
+        timeout = min(seconds, self.left())
+        headers = {"Accept": accept, "Content-Type": sent}
         method, url, headers, body, form = self._client.param_serialize(
             method,
             path,
@@ -114,14 +197,29 @@ class Api:
         try:
             answer = self._client.call_api(method, url, headers, body, form, _request_timeout=timeout)
             content = answer.read()
+            self.date = answer.getheader("Date")
         except Exception as error:
-            raise Unanswered(reason(error)) from None
-        try:
-            document = json.loads(content)
-        except ValueError:
-            # A proxy, or a server on its way up, answers in plain text.
-            document = {}
-        if answer.status >= 400 or not document:
-            why = document.get("reason") or str(answer.reason)
-            raise Refused(answer.status, why, document.get("message") or why)
-        return document
+            raise Unanswered(reason(error)) from error
+        return answer, content
+
+
+def _forwarded(client: Any, namespace: str, pod: str, port: int, path: str) -> str:
+    # Not by the client's class for the core API, which takes seconds to load.
+    from kubernetes.stream import ws_client
+
+    untyped: Any = ws_client
+    at = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/portforward"
+    ports = [("ports", str(port))]
+    method, url, headers, *_ = client.param_serialize("GET", at, query_params=ports, auth_settings=["BearerToken"])
+    forward = untyped.portforward_call(client.configuration, method, url, headers=headers)
+    try:
+        connection = http.client.HTTPConnection("pod", port)
+        connection.sock = forward.socket(port)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        content = answer.read().decode(errors="replace")
+    finally:
+        forward.close()
+    if answer.status >= 400:
+        raise Unanswered(f"the pod answers {answer.status}")
+    return content

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import http.client
 import io
+import re
 import tarfile
 import urllib.request
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ import yaml
 from components import product
 from components.charts import LOCK, Chart, Charts, LockError, read_lock, write_lock
 from operations.stack import UsageError
+
+CRDS = "files/crds.yaml"
+"""Where a chart of CRDs keeps them."""
 
 SECONDS = 60
 """Deadline of one download."""
@@ -52,6 +56,16 @@ class Archive:
             raise UsageError(
                 f"{origin} is not a packed Helm chart; give a .tgz that `helm package` or `helm pull` made."
             ) from None
+
+
+@dataclass(frozen=True)
+class Demands:
+    """What a vendor's chart, with its CRDs, asks of a cluster."""
+
+    kubernetes: str
+    """The range of versions in its Chart.yaml; empty where it names none."""
+    crds: dict[str, str]
+    """By the CRD's name, the API version it is written in."""
 
 
 def pull(folder: Path, version: str) -> list[Chart]:
@@ -119,6 +133,29 @@ def values(folder: Path, name: str, version: str) -> str:
     return Archive.read(path.read_bytes(), str(path)).values
 
 
+def demands(charts: Charts, name: str) -> Demands:
+    """What the vendored chart `name` asks for; raises UsageError where an archive can't be read."""
+    chart, crds = charts.by_name[name], charts.by_name[product.crds_chart(name)]
+    try:
+        files = dict(_files((charts.folder / chart.file).read_bytes()))
+        metadata: Any = yaml.load(_at_top(files, "Chart.yaml"), yaml.CSafeLoader)
+        text = printed(charts.folder, crds)
+    except (OSError, EOFError, tarfile.TarError, yaml.YAMLError, KeyError) as error:
+        raise UsageError(f"{chart.file} and {crds.file} can't be read: {error}.") from None
+    # Schemas are most of the text, and the slow part of reading it.
+    heads = re.sub(r"(?m)^(spec|status):\n(?:[ -].*\n|\n)*", "", text)
+    found = [document for document in yaml.load_all(heads, yaml.CSafeLoader) if document]
+    return Demands(
+        kubernetes=str(metadata.get("kubeVersion") or ""),
+        crds={document["metadata"]["name"]: document["apiVersion"] for document in found},
+    )
+
+
+def printed(folder: Path, chart: Chart) -> str:
+    """The CRDs that a vendored chart of CRDs prints, as YAML."""
+    return dict(_files((folder / chart.file).read_bytes()))[f"{chart.name}/{CRDS}"].decode()
+
+
 def verify(folder: Path) -> list[str]:
     """A sentence for every fault of every version in the lock."""
     versions = sorted({chart.version for chart in locked(folder)})
@@ -171,8 +208,8 @@ def _crds_archive(name: str, archive: Archive) -> bytes:
                 "description": f"The CRDs of {archive.name} {archive.version}, kept on delete",
             }
         ),
-        "files/crds.yaml": yaml.dump_all(archive.crds, Dumper=yaml.CSafeDumper, explicit_start=True),
-        "templates/crds.yaml": '{{ .Files.Get "files/crds.yaml" }}\n',
+        CRDS: yaml.dump_all(archive.crds, Dumper=yaml.CSafeDumper, explicit_start=True),
+        "templates/crds.yaml": f'{{{{ .Files.Get "{CRDS}" }}}}\n',
     }
     packed = io.BytesIO()
     # No times, no names and no compression, which differs by library: one digest on every machine.

@@ -8,19 +8,21 @@ import os
 import signal
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 from pulumi import automation
 from pulumi.automation.events import EngineEvent, StepEventMetadata
 from rich.console import Console
 
-from components.connection import HangingLoginError, connected, reason
+from components.connection import HangingLoginError
 from components.settings import MANAGEMENT, Settings
 from components.settings import kubeconfig as kubeconfigs
-from operations import engine, leftovers, trust
-from operations.identity import identity, locked_out
+from operations import engine, leftovers
+from operations.api import silence
+from operations.everywhere import unreachable
+from operations.preflight import Preflight, preflight
 from operations.progress import Progress
-from operations.reach import unreachable
 from operations.stack import Stack, UsageError
 
 
@@ -29,6 +31,7 @@ class Deployment:
 
     def __init__(self, stack: Stack, console: Console) -> None:
         self.settings: Settings = stack.settings()
+        self._stack = stack.name
         self._console = console
         self.file = stack.file
         os.environ.update(stack.environment)
@@ -44,12 +47,26 @@ class Deployment:
             raise UsageError(f"Pulumi can't open the stack {stack.name}: {engine.last_error(error)}") from None
         self.settings = stack.settings(engine.secret_kubeconfigs(stack, self.settings))
         self._link(stack.name)
-        self.unreachable = self._unreachable()
         self._options: dict[str, Any] = {
             "config_file": str(self.file),
             "parallel": engine.parallel(len(self.settings.workers)),
             "color": "never",
         }
+
+    @cached_property
+    def unreachable(self) -> dict[str, str]:
+        """By cluster, why it doesn't answer, asked once; raises UsageError for a login that hangs."""
+        silent = unreachable(self.settings.clusters)
+        hanging = [name for name, error in silent.items() if isinstance(error.__cause__, HangingLoginError)]
+        if hanging:
+            raise UsageError("\n".join(f"{name} can't be entered: {silent[name]}." for name in hanging))
+        return {name: silence(error) for name, error in silent.items()}
+
+    def preflight(self) -> Preflight:
+        """What an `up` would fail over; it asks the clusters once, for `unreachable` too."""
+        looked = preflight(self._stack, self.settings)
+        self.unreachable = {name: silence(error) for name, error in looked.unreachable.items()}
+        return looked
 
     def preview(self) -> Progress:
         """What an `up` would change. Writes nothing to a cluster."""
@@ -70,29 +87,6 @@ class Deployment:
     def refresh(self, urns: Collection[str]) -> Progress:
         """Bring the state's entries of these resources to what the clusters have."""
         return self._run(self._engine.refresh, dry=False, target=list(urns), run_program=False, show_secrets=False)
-
-    def locked_out(self) -> str | None:
-        """A sentence when the RBAC webhook, as configured, would deny whoever runs this."""
-        rbac, cluster = self.settings.rbac, self.settings.management_cluster
-        if not rbac or cluster.name in self.unreachable:
-            return None
-        try:
-            caller = identity(connected(cluster))
-        except Exception as error:
-            raise UsageError(
-                f"{cluster.name} doesn't say whom it takes you for, which rbac needs: {reason(error)}"
-            ) from None
-        if caller is None:
-            self._console.print(
-                f"[yellow]{cluster.name} is older than Kubernetes 1.28 and can't say whom it takes you for; make sure "
-                "that one of gloo-mesh:rbac.adminSubjects is you.[/yellow]"
-            )
-            return None
-        return locked_out(caller, rbac.admin_subjects, f"{cluster.name} (context {cluster.context})")
-
-    def trust_faults(self) -> list[str]:
-        """A sentence for each reason why the relay's Secrets that somebody else makes can't work."""
-        return trust.faults(self.settings, connected, self.unreachable)
 
     def up(self) -> Progress:
         """Bring the clusters to what the configuration says; healthy clusters complete though others fail."""
@@ -128,13 +122,6 @@ class Deployment:
                     kubeconfigs.given(cluster.kubeconfig, stack)
                 except kubeconfigs.KubeconfigError as error:
                     raise UsageError(f"The kubeconfig {cluster.kubeconfig} can't be used: {error}.") from None
-
-    def _unreachable(self) -> dict[str, str]:
-        silent = unreachable(self.settings.clusters)
-        hanging = [name for name, error in silent.items() if isinstance(error, HangingLoginError)]
-        if hanging:
-            raise UsageError("\n".join(f"{name} can't be entered: {silent[name]}." for name in hanging))
-        return {name: reason(error) for name, error in silent.items()}
 
     def _run(
         self,

@@ -16,12 +16,12 @@ from components.settings import ClusterSettings, Settings, configured, encrypted
 from components.versions import is_downgrade
 from operations import crds, engine
 from operations.api import Api, Refused, Unanswered
+from operations.objects import SERVERS_OWN, differences, merged, written
 from operations.releases import Deployed, Key, Manifest, Wanted, deployed, rendered, wanted
 from operations.stack import Stack
 
 SECONDS = 180
 """Deadline of everything together."""
-SERVERS_OWN = ("status", "metadata.managedFields", "metadata.resourceVersion", "metadata.generation")
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,7 @@ def diff(stack: Stack, version: str) -> dict[str, ClusterDiff]:
     config = configured(stack.file) | {"version": version}
     secret = encrypted(config)
     settings = Settings.parse(config, secret)
-    # The program reads certificates and refuses what is none; no other secret is needed in clear.
-    pems = {source.value for source in settings.pki.sources.values() if source.kind == "secret"}
-    config |= {key: engine.decrypted(stack, key) for key in pems} | engine.secret_kubeconfigs(stack, settings)
+    config |= engine.secret_certificates(stack, settings) | engine.secret_kubeconfigs(stack, settings)
     settings = Settings.parse(config, secret)
     releases = sorted(wanted(stack.name, config, secret), key=lambda release: release.name)
     until = time.monotonic() + SECONDS
@@ -154,42 +152,9 @@ def _change(api: Api, release: Wanted, key: Key, old: Manifest, new: Manifest) -
     return Change(release.name, _called(key), "changed", details, risky) if details or risky else None
 
 
-def merged(old: Any, new: Any, live: Any) -> Any:
-    """`live` as an upgrade from manifest `old` to `new` leaves it: what neither names stays (Helm 3's rule)."""
-    if isinstance(new, dict) and isinstance(live, dict):
-        old = old if isinstance(old, dict) else {}
-        result = {key: value for key, value in live.items() if key in new or key not in old}
-        for key, value in new.items():
-            if value is None:
-                result.pop(key, None)
-            else:
-                result[key] = merged(old.get(key), value, live.get(key))
-        return result
-    if (names := _names(new)) and (known := _names(live)) is not None:
-        before = _names(old) or {}
-        kept = [item for name, item in known.items() if name not in names and name not in before]
-        return [merged(before.get(name), item, known.get(name)) for name, item in names.items()] + kept
-    return new
-
-
-def differing(before: Any, after: Any, path: str = "") -> Iterator[str]:
-    """The paths at which two objects differ; list items go by their names where they have any."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        for key in sorted(before.keys() | after.keys()):
-            yield from differing(before.get(key), after.get(key), f"{path}.{key}".lstrip("."))
-    elif (names := _names(before)) is not None and (others := _names(after)) is not None:
-        for name in sorted(names.keys() | others.keys()):
-            yield from differing(names.get(name), others.get(name), f"{path}[{name}]")
-    elif before != after:
-        yield path
-
-
-def _names(items: Any) -> dict[str, Any] | None:
-    """A list's items by name; None where they have none, or share one."""
-    if not isinstance(items, list) or not all(isinstance(item, dict) and "name" in item for item in items):
-        return None
-    names = {item["name"]: item for item in items}
-    return names if len(names) == len(items) else None
+def differing(before: Any, after: Any) -> Iterator[str]:
+    """The paths at which two objects differ, as people write them."""
+    return map(written, differences(before, after))
 
 
 def _called(key: Key) -> str:

@@ -32,10 +32,39 @@ def select(stack: str) -> automation.Stack:
     return automation.Stack.select(stack, workspace)
 
 
+def opened(stack: Stack) -> Settings:
+    """What a stack's file says, in the environment of its commands, with each kubeconfig that is a secret decrypted.
+
+    Raises UsageError and ConfigurationError; needs Pulumi's CLI only where there is such a kubeconfig.
+    """
+    os.environ.update(stack.environment)
+    return stack.settings(secret_kubeconfigs(stack, stack.settings()))
+
+
 def secret_kubeconfigs(stack: Stack, settings: Settings) -> dict[str, str]:
     """The content of each kubeconfig that is a secret of this stack's file, by key; raises UsageError."""
     keys = {cluster.kubeconfig.value for cluster in settings.clusters if cluster.kubeconfig.kind == "secret"}
     return {key: decrypted(stack, key) for key in keys}
+
+
+def secret_certificates(stack: Stack, settings: Settings) -> dict[str, str]:
+    """Each certificate that is a secret of this stack's file, by key, as the program reads them; raises UsageError."""
+    sources = settings.pki.sources.items()
+    keys = {source.value for name, source in sources if source.kind == "secret" and not name.endswith(".key")}
+    return {key: decrypted(stack, key) for key in keys}
+
+
+def secrets(stack: Stack) -> dict[str, str]:
+    """Every secret of a stack's file, by its full key; raises UsageError."""
+    arguments = ["config", "--show-secrets", "--json", "--stack", stack.name, "--config-file", str(stack.file)]
+    try:
+        answer = _Workspace(work_dir=str(program.PROJECT_FOLDER))._run_pulumi_cmd_sync(arguments)
+    except FileNotFoundError:
+        raise UsageError("secrets are decrypted by Pulumi's CLI, `pulumi`, which is not on PATH") from None
+    except automation.CommandError as error:
+        raise UsageError(f"Pulumi can't decrypt them: {last_error(error)}") from None
+    found = json.loads(answer.stdout)
+    return {key: str(entry["value"]) for key, entry in found.items() if entry["secret"]}
 
 
 def decrypted(stack: Stack, key: str) -> str:

@@ -1,6 +1,7 @@
 """Looking at several clusters at the same time, within one deadline.
 
-Owns the side by side: one cluster that is slow, or down, takes nothing from the others.
+Owns the side by side: one cluster that is slow, or down, takes nothing from the others. One that doesn't answer
+its first question within seconds isn't asked another.
 """
 
 import time
@@ -9,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from components.connection import LOGIN_SECONDS
 from components.settings import ClusterSettings
-from operations.api import Api
+from operations.api import FIRST_SECONDS, Api
 
 Seen = TypeVar("Seen")
 
@@ -31,11 +33,22 @@ def look(
     until = time.monotonic() + seconds
     seen: dict[str, Seen] = {}
     unseen: dict[str, Exception] = {}
+
+    def entered(cluster: ClusterSettings) -> Seen:
+        api = Api(cluster, until)
+        api.enter()
+        return at(cluster, api)
+
     with ThreadPoolExecutor(max_workers=max(1, min(32, len(asked)))) as pool:
-        answers = [(cluster.name, pool.submit(lambda c: at(c, Api(c, until)), cluster)) for cluster in asked]
+        answers = [(cluster.name, pool.submit(entered, cluster)) for cluster in asked]
         for name, answer in answers:
             try:
                 seen[name] = answer.result()
             except Exception as error:
                 unseen[name] = error
     return Looked(seen, unseen)
+
+
+def unreachable(clusters: Iterable[ClusterSettings]) -> dict[str, Exception]:
+    """By cluster name, why a cluster doesn't answer; empty when all do."""
+    return look(clusters, lambda _cluster, _api: None, LOGIN_SECONDS + FIRST_SECONDS).unseen

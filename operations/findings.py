@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from rich.console import Console
 from rich.markup import escape
 
 from operations.console import out, print_json
@@ -62,6 +63,17 @@ class Finding:
         }
 
 
+def show(findings: Iterable[Finding], console: Console) -> None:
+    """Print findings for people; what doesn't stop an `up` in another colour."""
+    for finding in findings:
+        colour = "red" if finding.kind.stops else "yellow"
+        where = f"[bold]{escape(finding.where)}[/bold]"
+        console.print(f"[{colour}]{finding.kind.code}[/{colour}] on {where}: {escape(finding.what)}")
+        console.print(f"  why:  {escape(finding.kind.why)}")
+        console.print(f"  next: {escape(finding.remedy)}")
+        console.print(f"  page: docs/runbooks/{finding.kind.page}.md#{finding.kind.code}")
+
+
 def tell(findings: Iterable[Finding], as_json: bool, well: str, **more: Any) -> int:
     """Print findings, or `well` where there are none, with `more` beside them for machines; the exit code.
 
@@ -71,10 +83,6 @@ def tell(findings: Iterable[Finding], as_json: bool, well: str, **more: Any) -> 
     if as_json:
         print_json({"findings": [finding.report() for finding in found], **more})
     else:
-        for finding in found:
-            out.print(f"[red]{finding.kind.code}[/red] on [bold]{escape(finding.where)}[/bold]: {escape(finding.what)}")
-            out.print(f"  why:  {escape(finding.kind.why)}")
-            out.print(f"  next: {escape(finding.remedy)}")
-            out.print(f"  page: docs/runbooks/{finding.kind.page}.md#{finding.kind.code}")
+        show(found, out)
         out.print(f"{len(found)} finding{'s' if len(found) > 1 else ''}." if found else well)
     return 1 if found else 0

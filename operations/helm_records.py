@@ -75,7 +75,7 @@ def judged(release: Release, statuses: Mapping[int, str]) -> Judgement:
 def statuses(api: Api, namespace: str) -> dict[str, dict[int, str]]:
     """Of every release in a namespace, by name, the status of each revision."""
     found: dict[str, dict[int, str]] = {}
-    for metadata in api.metadata(_path(namespace), labelSelector="owner=helm"):
+    for metadata in api.names(_path(namespace), labelSelector="owner=helm"):
         labels = metadata["labels"]
         found.setdefault(labels["name"], {})[int(labels["version"])] = labels["status"]
     return found

@@ -4,16 +4,25 @@ Owns the question (SelfSubjectReview, authentication.k8s.io/v1, from Kubernetes 
 admin subjects. It changes nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
+from components.settings import ClusterSettings
 from components.settings.management import AdminSubject
+from operations.api import Api, Refused
+from operations.findings import Finding, Kind
 
-if TYPE_CHECKING:
-    from kubernetes.client import ApiClient
-
-SECONDS = 5
+_PAGE = "identity"
+LOCKED_OUT = Kind(
+    "locked-out",
+    "The RBAC webhook would deny this deployment its own resources and every later change.",
+    _PAGE,
+    stops=True,
+)
+UNKNOWN = Kind(
+    "identity-unknown", "Were it none of the admin subjects, the RBAC webhook would deny every later change.", _PAGE
+)
+_REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 
 
 @dataclass(frozen=True)
@@ -24,30 +33,39 @@ class Identity:
     groups: frozenset[str]
 
 
-def identity(api: "ApiClient") -> Identity | None:
-    """Whom the API server takes the caller for; None where it is too old to say. Raises what the client raises."""
-    from kubernetes import client
-
+def identity(api: Api) -> Identity | None:
+    """Whom the API server takes the caller for; None where it doesn't say, as before 1.28."""
     try:
-        review: Any = client.AuthenticationV1Api(api).create_self_subject_review(
-            client.V1SelfSubjectReview(), _request_timeout=SECONDS
+        review = api.asked(_REVIEWS, {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"})
+    except Refused:
+        return None
+    info = review["status"]["userInfo"]
+    return Identity(info["username"], frozenset(info.get("groups") or []))
+
+
+def findings(cluster: ClusterSettings, api: Api, subjects: Sequence[AdminSubject]) -> Iterator[Finding]:
+    """Whether the webhook on the management cluster, as configured, would deny whoever runs this."""
+    caller = identity(api)
+    where = f"{cluster.name} (context {cluster.context})"
+    if caller is None:
+        yield UNKNOWN.found(
+            cluster.name,
+            f"{where} is Kubernetes {api.version} and doesn't say whom it takes you for.",
+            "Make sure that one of gloo-mesh:rbac.adminSubjects is you.",
         )
-    except client.ApiException as error:
-        if error.status == 404:
-            return None
-        raise
-    info = review.status.user_info
-    return Identity(info.username, frozenset(info.groups or []))
+    elif refusal := locked_out(caller, subjects, where):
+        yield LOCKED_OUT.found(cluster.name, *refusal)
 
 
-def locked_out(caller: Identity, subjects: Sequence[AdminSubject], where: str) -> str | None:
-    """A sentence when none of `subjects` is the caller, whom the webhook on the cluster `where` would then deny."""
+def locked_out(caller: Identity, subjects: Sequence[AdminSubject], where: str) -> tuple[str, str] | None:
+    """What is wrong and what to write when none of `subjects` is the caller; `where` is the cluster that says so."""
     if any(_is(caller, subject) for subject in subjects):
         return None
     return (
-        f"The RBAC webhook would deny this deployment its own resources and every later change: {where} takes you for "
-        f"{caller.user}, which gloo-mesh:rbac.adminSubjects ({', '.join(map(_named, subjects))}) don't hold. Add "
-        f"{_subject(caller.user)} to them, or a Group that you are in: {', '.join(sorted(caller.groups)) or 'none'}."
+        f"{where} takes you for {caller.user}, which gloo-mesh:rbac.adminSubjects ({', '.join(map(_named, subjects))}) "
+        "don't hold.",
+        f"Add {_subject(caller.user)} to them, or a Group that you are in: "
+        f"{', '.join(sorted(caller.groups)) or 'none'}.",
     )
 
 

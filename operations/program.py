@@ -6,8 +6,9 @@ semi-private (MockMonitor, the settings, the secret envelope) is touched here an
 
 import asyncio
 import base64
+import json
 import runpy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Any
 import pulumi
 from google.protobuf.json_format import MessageToDict
 from pulumi.runtime import mocks, rpc, settings
+
+from components.settings import PROJECT
 
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
 PYTHON_VARIABLE = "GLOO_MESH_PYTHON"
@@ -208,6 +211,21 @@ def recording(stack: str, config: Mapping[str, str], secret: list[str], *, opaqu
         settings.configure(before)
         asyncio.set_event_loop(None)
         loop.close()
+
+
+def recorded(stack: str, config: Mapping[str, object], secret: Collection[str]) -> list[Registered]:
+    """What the program makes of a configuration, of which `secret` names the secret keys; secrets may be encrypted.
+
+    Whatever only a deployment can know is marked as secret, too.
+    """
+    with recording(stack, given(config), [f"{PROJECT}:{key}" for key in secret], opaque=True) as recorder:
+        drained(run)
+    return recorder.registered
+
+
+def given(config: Mapping[str, object]) -> dict[str, str]:
+    """A configuration as the engine hands it to the program."""
+    return {f"{PROJECT}:{key}": value if isinstance(value, str) else json.dumps(value) for key, value in config.items()}
 
 
 def drained(program: Callable[[], None]) -> None:

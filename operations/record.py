@@ -27,6 +27,8 @@ class Record:
     """By certificate, its `sha256` and its end, `notAfter` (RFC 3339)."""
     values: dict[str, str]
     """By `cluster/release`, the sha256 of its values with secrets masked."""
+    masked: dict[str, list[list[str | int]]]
+    """By `cluster/release`, where in its values those secrets are; a record of earlier programs has none."""
 
     @classmethod
     def read(cls, management: Api, namespace: str) -> "Record | None":
@@ -35,10 +37,10 @@ class Record:
         if found is None:
             return None
         data = found["data"]
-        structured = ("versions", "charts", "clusters", "certificates", "values")
+        structured = ("versions", "charts", "clusters", "certificates", "values", "masked")
         return cls(
             project=data["project"],
             stack=data["stack"],
             version=data["version"],
-            **{key: json.loads(data[key]) for key in structured},
+            **{key: json.loads(data.get(key, "{}")) for key in structured},
         )

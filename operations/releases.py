@@ -14,13 +14,14 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from tempfile import NamedTemporaryFile
 from typing import Any
 
 import yaml
 
 from components import product
-from components.settings import PROJECT, ClusterSettings
+from components.settings import ClusterSettings
 from components.settings import kubeconfig as kubeconfigs
 from operations import program
 from operations.api import Api, Unanswered
@@ -51,16 +52,21 @@ class Deployed:
 
     version: str
     values: dict[str, Any]
-    manifests: dict[Key, Manifest]
+    manifest: str
+    """Of everything it made, as YAML."""
+    namespace: str
+    revision: int = 1
+    status: str = "deployed"
+    """Of its newest revision, which is another one where an upgrade failed or was cut off."""
+
+    @cached_property
+    def manifests(self) -> dict[Key, Manifest]:
+        """The objects it made, hooks aside."""
+        return _by_key(self.manifest, self.namespace)
 
 
 def wanted(stack: str, config: Mapping[str, object], secret: Collection[str]) -> list[Wanted]:
     """Every release that the program makes of a configuration, of which `secret` names the secret keys."""
-    given = {
-        f"{PROJECT}:{key}": value if isinstance(value, str) else json.dumps(value) for key, value in config.items()
-    }
-    with program.recording(stack, given, [f"{PROJECT}:{key}" for key in secret], opaque=True) as recorder:
-        program.drained(program.run)
     return [
         Wanted(
             cluster=resource.provider,
@@ -71,7 +77,7 @@ def wanted(stack: str, config: Mapping[str, object], secret: Collection[str]) ->
             values=resource.wire.get("values", {}),
             post_renderer=resource.wire.get("postrender"),
         )
-        for resource in recorder.registered
+        for resource in program.recorded(stack, config, secret)
         if resource.type.startswith("kubernetes:helm.sh/") and resource.type.endswith(":Release")
     ]
 
@@ -80,17 +86,37 @@ def deployed(api: Api, release: Wanted) -> Deployed | None:
     """Helm's record of a release, the newest where none is in force; None where there is none."""
     path = f"/api/v1/namespaces/{release.namespace}/secrets"
     found = api.get(path, labelSelector=f"owner=helm,name={release.name}")["items"]
-    if not found:
-        return None
-    revisions = {int(item["metadata"]["labels"]["version"]): item for item in found}
-    in_force = [revision for revision, item in revisions.items() if item["metadata"]["labels"]["status"] == "deployed"]
-    packed = revisions[max(in_force or revisions)]["data"]["release"]
-    record = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(packed))))
+    return _in_force(found, release.namespace) if found else None
+
+
+def recorded(api: Api, namespace: str, names: Collection[str]) -> dict[str, Deployed]:
+    """Helm's records of these releases in a namespace, as far as there are any; one request for all."""
+    path = f"/api/v1/namespaces/{namespace}/secrets"
+    # Histories are long; what was replaced is of no use.
+    found = api.get(path, labelSelector="owner=helm,status!=superseded")["items"]
+    by_name = {name: [item for item in found if item["metadata"]["labels"].get("name") == name] for name in names}
+    return {name: _in_force(items, namespace) for name, items in by_name.items() if items}
+
+
+def _in_force(items: list[dict[str, Any]], namespace: str) -> Deployed:
+    """Of a release's records, the one that is deployed, the newest where none is."""
+    revisions = {int(item["metadata"]["labels"]["version"]): item for item in items}
+    status = {revision: item["metadata"]["labels"]["status"] for revision, item in revisions.items()}
+    revision = max([revision for revision in revisions if status[revision] == "deployed"] or revisions)
+    record = unpacked(revisions[revision])
     return Deployed(
         version=record["chart"]["metadata"]["version"],
         values=record.get("config") or {},
-        manifests=_by_key(record["manifest"], release.namespace),
+        manifest=record["manifest"],
+        namespace=namespace,
+        revision=revision,
+        status=status[max(revisions)],
     )
+
+
+def unpacked(secret: Mapping[str, Any]) -> dict[str, Any]:
+    """Helm's record of one revision, from the Secret that holds it."""
+    return json.loads(gzip.decompress(base64.b64decode(base64.b64decode(secret["data"]["release"]))))
 
 
 def rendered(cluster: ClusterSettings, release: Wanted, live: Deployed, api: Api) -> dict[Key, Manifest]:

@@ -5,35 +5,41 @@ process's memory, and no sentence repeats one.
 """
 
 import base64
-from collections.abc import Callable, Collection, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterator, Mapping
 
 from components import product
 from components.settings import ClusterSettings, Settings, pem
 from components.settings.pem import Pem, PemPair, Trust
+from operations.api import Api, silence
+from operations.findings import Finding, Kind
 
-if TYPE_CHECKING:
-    from kubernetes.client import ApiClient
-
-SECONDS = 5
+SECRETS = Kind(
+    "relay-secrets-unfit",
+    "Relay and agents would refuse each other, or not start at all.",
+    "trust",
+    stops=True,
+)
 _PAIR = ("tls.crt", "tls.key", "ca.crt")
 
 
-def faults(
-    settings: Settings, connected: Callable[[ClusterSettings], "ApiClient"], silent: Collection[str]
-) -> list[str]:
-    """A sentence for each reason why existing Secrets can't work; none for other sources and `silent` clusters."""
+def findings(settings: Settings, apis: Mapping[str, Api]) -> Iterator[Finding]:
+    """One for each fault."""
+    for fault in faults(settings, apis):
+        yield SECRETS.found("certificates", fault, "Have that Secret made anew by what makes it: docs/own-pki.md")
+
+
+def faults(settings: Settings, apis: Mapping[str, Api]) -> list[str]:
+    """A sentence for each reason why existing Secrets can't work; none for other sources and clusters not in `apis`."""
     management = settings.management_cluster
-    if settings.pki.source != "existing" or management.name in silent:
+    if settings.pki.source != "existing" or management.name not in apis:
         return []
     found: list[str] = []
 
     def pems(cluster: ClusterSettings, name: str, *keys: str) -> dict[str, Pem]:
         try:
-            return dict(_pems(connected(cluster), cluster, settings.namespace, name, keys, found))
+            return dict(_pems(apis[cluster.name], cluster, settings.namespace, name, keys, found))
         except Exception as error:
-            reason = " ".join(str(getattr(error, "reason", None) or error).split())[:200]
-            found.append(f"{_called(name, cluster, settings.namespace)} can't be read: {reason}.")
+            found.append(f"{_called(name, cluster, settings.namespace)} can't be read: {silence(error)}.")
             return {}
 
     root = pems(management, product.RELAY_ROOT_SECRET, "ca.crt").get("ca.crt")
@@ -43,7 +49,7 @@ def faults(
     signing = None
     if settings.pki.per_worker:
         for worker in settings.worker_clusters:
-            if worker.name not in silent:
+            if worker.name in apis:
                 held = pems(worker, product.RELAY_CLIENT_SECRET, *_PAIR)
                 clients[worker.name] = _pair(held)
                 holders.append(held)
@@ -63,20 +69,15 @@ def faults(
 
 
 def _pems(
-    api: "ApiClient", cluster: ClusterSettings, namespace: str, name: str, keys: Collection[str], found: list[str]
+    api: Api, cluster: ClusterSettings, namespace: str, name: str, keys: Collection[str], found: list[str]
 ) -> Iterator[tuple[str, Pem]]:
     """A Secret's PEMs by key; what it lacks is told in `found`."""
-    from kubernetes import client
-
     called = _called(name, cluster, namespace)
-    try:
-        secret: Any = client.CoreV1Api(api).read_namespaced_secret(name, namespace, _request_timeout=SECONDS)
-    except client.ApiException as error:
-        if error.status != 404:
-            raise
+    secret = api.get(f"/api/v1/namespaces/{namespace}/secrets/{name}")
+    if secret is None:
         found.append(f"{called} is not there; have it made before the first up (docs/own-pki.md).")
         return
-    data: dict[str, str] = secret.data or {}
+    data: dict[str, str] = secret.get("data") or {}
     if name == product.RELAY_ROOT_SECRET and data.keys() - keys:
         found.append(
             f"{called} holds {', '.join(sorted(data.keys() - keys))} besides ca.crt; this program reads that Secret, "

@@ -5,6 +5,7 @@ handed on. Knows neither configuration nor cluster, and never repeats a PEM. Cha
 signature, as Go does, because the vendor's own script makes certificates that RFC 5280 would refuse.
 """
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 MIN_RSA_BITS = 2048
 MIN_EC_BITS = 256
 SOON = timedelta(days=30)
+"""How long before its end a certificate should be renewed; what this program makes is, by any `up`."""
 
 SERVER_AUTH = ExtendedKeyUsageOID.SERVER_AUTH
 CLIENT_AUTH = ExtendedKeyUsageOID.CLIENT_AUTH
@@ -137,6 +139,17 @@ def first_pem(bundle: str, name: str = "the bundle") -> str:
 def end(certificate: str) -> str:
     """When the first certificate ends (RFC 3339)."""
     return _certificates(Pem("the certificate", certificate))[0].not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def fingerprint(*pems: str) -> str:
+    """One sha256 over certificates, in hex: it changes exactly when one of them does."""
+    return hashlib.sha256("".join(pems).encode()).hexdigest()
+
+
+def lifetime(bundle: str, name: str) -> tuple[datetime, datetime]:
+    """When the first certificate began, and when the first of them all ends; raises ValueError with a sentence."""
+    found = _certificates(Pem(name, bundle))
+    return found[0].not_valid_before_utc, min(certificate.not_valid_after_utc for certificate in found)
 
 
 @dataclass(frozen=True)

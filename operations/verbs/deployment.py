@@ -3,12 +3,16 @@
 Owns their questions, tables and exit codes: 0 well, 1 something failed or was declined.
 """
 
+from collections.abc import Iterable
+from typing import Any
+
 import typer
 from rich.markup import escape
 
 from operations import plugins
 from operations.console import JsonOption, StackOption, YesOption, err, out, print_json
 from operations.deployment import Deployment
+from operations.findings import Finding, show
 from operations.progress import Progress
 from operations.stack import Stack
 
@@ -19,29 +23,35 @@ app = typer.Typer()
 def preview(stack: StackOption, as_json: JsonOption = False) -> None:
     """Show what an up would change. Writes nothing."""
     deployment = _open(stack)
+    _tell_silence(deployment)
     _finish(deployment, deployment.preview(), as_json, "would change")
 
 
 @app.command(epilog="Example: python -m operations up --stack prod --yes")
 def up(stack: StackOption, yes: YesOption = False, as_json: JsonOption = False) -> None:
-    """Preview, then bring the clusters to what the configuration says."""
+    """Look for what would be in the way, preview, then bring the clusters to what the configuration says."""
     deployment = _open(stack)
+    looked = deployment.preflight()
+    show(looked.findings, err)
+    if looked.stopping:
+        if as_json:
+            print_json(_report(deployment, looked.findings))
+        err.print("Nothing was written. Mend what stops an up, and run the same command again.")
+        raise typer.Exit(1)
+    _tell_silence(deployment)
     planned = deployment.preview()
-    if locked_out := deployment.locked_out():
-        planned.errors.append(locked_out)
-    planned.errors += deployment.trust_faults()
     if planned.errors:
-        _finish(deployment, planned, as_json, "would change")
+        _finish(deployment, planned, as_json, "would change", looked.findings)
     if planned.changes and not _agreed(planned, yes, "Deploy these changes?"):
         raise typer.Exit(1)
-    done = deployment.up()
-    _finish(deployment, done, as_json, "changed")
+    _finish(deployment, deployment.up(), as_json, "changed", looked.findings)
 
 
 @app.command(epilog="Example: python -m operations remove --stack lab --yes")
 def remove(stack: StackOption, yes: YesOption = False, as_json: JsonOption = False) -> None:
     """Preview, then remove everything but the CRDs. Refused while the root certificate is protected."""
     deployment = _open(stack)
+    _tell_silence(deployment)
     planned = deployment.preview_removal()
     if any("protect" in error for error in planned.errors):
         planned.errors.append(
@@ -58,9 +68,16 @@ def _open(name: str) -> Deployment:
     stack = Stack.find(name)
     deployment = Deployment(stack, err)
     err.print(plugins.announcement())
+    return deployment
+
+
+def _tell_silence(deployment: Deployment) -> None:
     for cluster, reason in deployment.unreachable.items():
         err.print(f"[yellow]{cluster} doesn't answer, so nothing is refreshed: {escape(reason)}[/yellow]")
-    return deployment
+
+
+def _report(deployment: Deployment, findings: Iterable[Finding]) -> dict[str, Any]:
+    return {"unreachable": deployment.unreachable, "findings": [finding.report() for finding in findings]}
 
 
 def _agreed(planned: Progress, yes: bool, question: str) -> bool:
@@ -68,12 +85,13 @@ def _agreed(planned: Progress, yes: bool, question: str) -> bool:
     return yes or typer.confirm(question, err=True)
 
 
-def _finish(deployment: Deployment, progress: Progress, as_json: bool, verb: str) -> None:
+def _finish(
+    deployment: Deployment, progress: Progress, as_json: bool, verb: str, findings: Iterable[Finding] = ()
+) -> None:
     """Say how it went, and leave with the exit code that says the same."""
     failed = bool(progress.errors)
     if as_json:
-        report = progress.report() | {"unreachable": deployment.unreachable}
-        print_json(report)
+        print_json(progress.report() | _report(deployment, findings))
     else:
         if verb == "would change" and progress.changes:
             out.print(progress.changes_table())

@@ -33,7 +33,7 @@ def fleet(lab: Lab) -> Fleet:
 
 
 def test_a_load_balancers_address_is_dialled_and_its_service_annotated(fleet: Fleet) -> None:
-    assert dialled(fleet) == {"127.0.0.1:9900"}
+    assert dialled(fleet) == {fleet.lab.relay_address}
     assert relay_service(fleet).metadata.annotations["lab/asked-for"] == "internal"
 
 
@@ -51,7 +51,7 @@ def test_behind_an_istio_gateway_its_load_balancer_is_dialled_and_istio_knows_th
     fleet.configure("relay", UNDIALLED | {"istioGateway": {}})
     fleet.up()
 
-    assert dialled(fleet) == {"127.0.0.1:443"}
+    assert dialled(fleet) == {f"{fleet.lab.address}:443"}
     assert relay_service(fleet).spec.type == "ClusterIP"
     gateway = istio(fleet, "gateways")["spec"]
     assert gateway["servers"][0]["tls"] == {"mode": "PASSTHROUGH"}

@@ -107,7 +107,7 @@ def test_everything_a_worker_needs_is_there_and_no_key_of_an_authority(
     assert own == {"relay-root-tls-secret": {"ca.crt"}, "relay-identity-token-secret": {"token"}}
     assert fleet.secret(worker, "relay-root-tls-secret") == fleet.secret(MANAGEMENT, "relay-root-tls-secret")
     assert deployments(fleet, worker, "gloo-mesh") == {"enterprise-agent"}
-    assert agent_arguments(fleet, worker) >= {f"--cluster={worker}", "--relay-address=127.0.0.1:9900"}
+    assert agent_arguments(fleet, worker) >= {f"--cluster={worker}", f"--relay-address={fleet.lab.relay_address}"}
 
 
 @pytest.mark.parametrize("worker", WORKERS)

@@ -19,11 +19,16 @@ from kubernetes import client, config, utils
 
 from lab import LabError, cluster, kubeconfig
 from lab.cluster import COMPONENTS, components
-from lab.fleet import Lab
+from lab.fleet import MANAGEMENT, Lab
 
 pytestmark = pytest.mark.lab
 
 CLUSTERS = ["mgmt-cluster", "cluster-1", "cluster-2"]
+
+
+def expected(cluster: str) -> set[str]:
+    """Everything that runs for a cluster."""
+    return {*COMPONENTS, "relay-server" if cluster == MANAGEMENT else "relay-agent"}
 
 
 @pytest.fixture
@@ -157,7 +162,7 @@ def test_everything_listens_on_loopback_only(lab: Lab) -> None:
         if held.status == psutil.CONN_LISTEN
     }
 
-    assert len(found) == 3 * len(COMPONENTS)
+    assert len(found) == 3 * (len(COMPONENTS) + 1)
     assert listening == {"127.0.0.1"}
 
 
@@ -205,7 +210,7 @@ def test_a_load_balancer_gets_the_addresses_it_asks_for_or_one_or_never_any(lab:
     usual = addresses_of_a_load_balancer(lab, "usual", None)
 
     # The API server says how packets arrive wherever that isn't said.
-    assert awaited(usual) == [{"ip": "127.0.0.1", "ipMode": "VIP"}]
+    assert awaited(usual) == [{"ip": lab.address, "ipMode": "VIP"}]
     assert awaited(aws) == [hostname]
     assert awaited(mixed) == several
     assert never() is None
@@ -230,8 +235,8 @@ def test_the_gateway_runs_ready_on_a_node_with_an_address_of_its_own_and_not_on_
     assert awaited(ready) == ["node-2"]
     awaited(lambda: all(address(node) for node in api.list_node().items))
     assert {node.metadata.name: address(node) for node in api.list_node().items} == {
-        "node-1": "127.0.0.1",
-        "node-2": "127.0.0.2",
+        "node-1": lab.address,
+        "node-2": f"{lab.address.removesuffix('1')}2",
     }
 
 
@@ -243,7 +248,7 @@ def test_the_gateways_service_can_be_a_load_balancer_or_a_node_port(lab: Lab) ->
     api.patch_namespaced_service(*place, {"spec": {"type": "NodePort"}})
     bare = api.read_namespaced_service(*place)
 
-    assert [entry.ip for entry in balanced] == ["127.0.0.1"]
+    assert [entry.ip for entry in balanced] == [lab.address]
     assert bare.status.load_balancer.ingress is None
     assert [(port.port, port.node_port > 30000) for port in bare.spec.ports if port.name == "https"] == [(443, True)]
 
@@ -360,6 +365,30 @@ def test_up_heals_a_component_that_was_killed_and_touches_no_other(lab: Lab) -> 
     assert core(lab, "cluster-1").read_namespace("istio-system")
 
 
+@pytest.mark.parametrize("cluster", ["mgmt-cluster", "cluster-1"])
+def test_up_heals_a_stand_in_of_the_relays_conversation_that_was_killed(lab: Lab, cluster: str) -> None:
+    before = processes(lab)
+    (name,) = set(before[cluster]) - set(COMPONENTS)
+    psutil.Process(before[cluster][name]).kill()
+    awaited(lambda: name not in processes(lab)[cluster])
+
+    lab.up(workers=2)
+
+    after = processes(lab)
+    assert after[cluster].pop(name) != before[cluster].pop(name)
+    assert after == before
+
+
+def test_every_lab_but_the_default_one_has_a_network_of_its_own_for_its_whole_life(lab: Lab) -> None:
+    before = lab.address
+
+    lab.up(workers=2)
+
+    assert lab.address == before
+    assert before.startswith("127.")
+    assert (before == "127.0.0.1") == (sys.platform != "linux")
+
+
 def test_a_pid_file_that_points_at_a_stranger_neither_blocks_up_nor_endangers_the_stranger(lab: Lab) -> None:
     with subprocess.Popen(["sleep", "600"]) as stranger:
         try:
@@ -369,7 +398,7 @@ def test_a_pid_file_that_points_at_a_stranger_neither_blocks_up_nor_endangers_th
 
             lab.up(workers=2)
 
-            assert set(processes(lab)["cluster-2"]) == set(COMPONENTS)
+            assert set(processes(lab)["cluster-2"]) == expected("cluster-2")
             assert stranger.poll() is None
         finally:
             stranger.kill()
@@ -400,7 +429,9 @@ def test_the_status_for_programs_tells_processes_version_and_memory(lab: Lab) ->
     report = json.loads(printed.stdout)
     assert [row["cluster"] for row in report] == CLUSTERS
     assert {row["version"] for row in report} == {"v1.34.4"}
-    assert all(set(row["components"]) == set(COMPONENTS) and 100 < row["memory_mb"] < 1000 for row in report)
+    for row in report:
+        assert set(row["components"]) == expected(row["cluster"])
+        assert 100 < row["memory_mb"] < 1000
 
 
 def test_a_worker_is_added_and_removed_and_the_others_keep_running(lab: Lab) -> None:

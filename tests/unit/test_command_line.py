@@ -33,7 +33,7 @@ def test_a_stack_nobody_configured_is_refused_with_those_there_are(tmp_path: Pat
     assert "lab, prod" in done.stderr
 
 
-@pytest.mark.parametrize("verb", ["preview", "up", "remove"])
+@pytest.mark.parametrize("verb", ["preview", "up", "remove", "certificates", "plan", "gather"])
 def test_a_wrong_configuration_is_told_whole_without_a_traceback_or_a_secret(verb: str, tmp_path: Path) -> None:
     config = {"gloo-mesh:version": "latest", "gloo-mesh:licenseKey": LICENSE, "gloo-mesh:workers": {"A": {}}}
     (tmp_path / "Pulumi.bad.yaml").write_text(yaml.safe_dump({"config": config}))
@@ -50,6 +50,15 @@ def test_a_wrong_configuration_is_told_whole_without_a_traceback_or_a_secret(ver
         assert part in done.stderr
     assert "Traceback" not in done.stderr
     assert LICENSE not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("options", [("certificates", "--json", "--prometheus"), ("plan", "--json", "--mermaid")])
+def test_two_formats_at_once_are_refused(options: tuple[str, ...], tmp_path: Path) -> None:
+    done = operations(tmp_path, *options, "--stack", "prod")
+
+    assert done.returncode == 2
+    assert "format" in done.stderr
+    assert done.stdout == ""
 
 
 def test_an_unreadable_chart_file_is_a_sentence(tmp_path: Path) -> None:
@@ -89,6 +98,6 @@ def test_charts_are_listed_for_people_and_for_machines_and_verified(tmp_path: Pa
     assert "was altered" in verified.stderr
 
 
-@pytest.mark.parametrize("verb", ["preview", "up", "remove"])
+@pytest.mark.parametrize("verb", ["preview", "up", "remove", "certificates", "plan", "gather"])
 def test_help_shows_an_example(verb: str, tmp_path: Path) -> None:
     assert f"python -m operations {verb} --stack" in operations(tmp_path, verb, "--help").stdout

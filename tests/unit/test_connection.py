@@ -17,7 +17,7 @@ import yaml
 from components import connection
 from components.settings import ClusterSettings, Settings
 from components.settings.fields import Source
-from operations.reach import unreachable
+from operations.everywhere import unreachable
 
 CANARY = "credential-canary-0815"
 VERSION = dict.fromkeys(

@@ -16,7 +16,8 @@ from components.settings import Settings
 from operations import crds, program
 from operations import diff as differences
 from operations.api import Unanswered
-from operations.diff import Change, ClusterDiff, differing, merged
+from operations.diff import Change, ClusterDiff, differing
+from operations.objects import merged
 from operations.releases import Deployed, Wanted, _filled, deployed, rendered, wanted
 from operations.stack import UsageError
 from operations.verbs.diff import _print_diff
@@ -245,7 +246,7 @@ def test_without_helm_the_sentence_says_so(config: dict[str, Any], monkeypatch: 
     monkeypatch.setenv("PATH", "/nowhere")
 
     with pytest.raises(UsageError, match="`helm`, is not on PATH"):
-        rendered(cluster, release, Deployed("1.2.9", {}, {}), Clock())  # pyright: ignore[reportArgumentType]
+        rendered(cluster, release, Deployed("1.2.9", {}, "", "gloo-mesh"), Clock())  # pyright: ignore[reportArgumentType]
 
 
 def test_opaque_values_are_rendered_as_deployed_and_reach_helm_by_stdin_alone(
@@ -256,7 +257,7 @@ def test_opaque_values_are_rendered_as_deployed_and_reach_helm_by_stdin_alone(
     cluster = Settings.parse(config, ("licenseKey",)).management_cluster
     release = releases(config)["management", "gloo-mesh-enterprise"]
 
-    found = rendered(cluster, release, Deployed("1.2.9", {"licenseKey": LICENSE}, {}), Clock())  # pyright: ignore[reportArgumentType]
+    found = rendered(cluster, release, Deployed("1.2.9", {"licenseKey": LICENSE}, "", "gloo-mesh"), Clock())  # pyright: ignore[reportArgumentType]
 
     assert set(found) == {("", "Service", "gloo-mesh", "x")}
     assert json.loads((tmp_path / "stdin").read_text())["licenseKey"] == LICENSE
@@ -272,7 +273,7 @@ def test_helms_complaint_repeats_no_value_that_may_be_secret(
     release = releases(config)["management", "gloo-mesh-enterprise"]
 
     with pytest.raises(Unanswered) as failed:
-        rendered(cluster, release, Deployed("1.2.9", {"licenseKey": LICENSE}, {}), Clock())  # pyright: ignore[reportArgumentType]
+        rendered(cluster, release, Deployed("1.2.9", {"licenseKey": LICENSE}, "", "gloo-mesh"), Clock())  # pyright: ignore[reportArgumentType]
 
     assert str(failed.value) == "helm can't render gloo-mesh-enterprise 1.2.9: licence (secret) is bad"
 

@@ -4,10 +4,10 @@ import base64
 from typing import Any
 
 import pytest
-from kubernetes import client
 
-from components.settings import ClusterSettings, Settings
+from components.settings import Settings
 from operations import trust
+from operations.api import Refused
 from tests.authority import root
 
 ROOT = root()
@@ -18,7 +18,7 @@ Cluster = dict[str, dict[str, str] | int]
 
 
 @pytest.fixture
-def secrets(monkeypatch: pytest.MonkeyPatch) -> dict[str, Cluster]:
+def secrets() -> dict[str, Cluster]:
     """Each cluster's Secrets by name, all well; a number is the status the API server answers with instead."""
 
     def pair(made: Any) -> dict[str, str]:
@@ -34,20 +34,21 @@ def secrets(monkeypatch: pytest.MonkeyPatch) -> dict[str, Cluster]:
         "cluster-2": {"relay-client-tls-secret": pair(ROOT.client("cluster-2"))},
     }
 
-    class Core:
-        def __init__(self, cluster: Any) -> None:
-            self._cluster: Cluster = cluster
-
-        def read_namespaced_secret(self, name: str, _namespace: str, _request_timeout: int) -> client.V1Secret:
-            content = self._cluster.get(name, 404)
-            if isinstance(content, int):
-                raise client.ApiException(content, "Forbidden" if content == 403 else "Not Found")
-            return client.V1Secret(
-                data={key: base64.b64encode(text.encode()).decode() for key, text in content.items()}
-            )
-
-    monkeypatch.setattr(client, "CoreV1Api", Core)
     return secrets
+
+
+class Secrets:
+    """A cluster's API as far as it has Secrets."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def get(self, path: str) -> Any:
+        content = self._cluster.get(path.rpartition("/")[2])
+        if isinstance(content, int):
+            raise Refused(content, "Forbidden", "secrets is forbidden")
+        data = {key: base64.b64encode(text.encode()).decode() for key, text in (content or {}).items()}
+        return None if content is None else {"data": data}
 
 
 def faults(
@@ -56,11 +57,9 @@ def faults(
     management = {"context": "mgmt-cluster", "namespaces": {"create": False}}
     config |= {"management": management, "defaults": {"namespaces": {"create": False}}}
     settings = Settings.parse(config | {"pki": {"source": "existing", "clientCertificates": clients}}, ("licenseKey",))
+    apis: Any = {name: Secrets(cluster) for name, cluster in secrets.items() if name not in silent}
 
-    def connected(cluster: ClusterSettings) -> Any:
-        return secrets[cluster.name]
-
-    return trust.faults(settings, connected, silent)
+    return trust.faults(settings, apis)
 
 
 def only_fault(config: dict[str, Any], secrets: dict[str, Cluster], clients: str = "relay") -> str:
@@ -80,7 +79,7 @@ def test_a_missing_secret_is_refused_by_name(config: dict[str, Any], secrets: di
 def test_a_secret_that_cant_be_read_is_refused(config: dict[str, Any], secrets: dict[str, Cluster]) -> None:
     secrets["management"]["relay-server-tls-secret"] = 403
 
-    assert "(context mgmt-cluster) can't be read: Forbidden" in only_fault(config, secrets)
+    assert "(context mgmt-cluster) can't be read: answers 403 Forbidden" in only_fault(config, secrets)
 
 
 def test_a_secret_without_ca_crt_is_refused(config: dict[str, Any], secrets: dict[str, Cluster]) -> None:

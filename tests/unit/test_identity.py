@@ -38,7 +38,7 @@ def test_somebody_else_does_not_open_the_door(caller: Identity, other: AdminSubj
     ],
 )
 def test_a_refusal_names_identity_subjects_cluster_and_what_to_add(caller: Identity, wanted: str) -> None:
-    told = locked_out(caller, [subject("User", "bob"), subject("ServiceAccount", "cd", "build")], WHERE) or ""
+    told = " ".join(locked_out(caller, [subject("User", "bob"), subject("ServiceAccount", "cd", "build")], WHERE) or ())
 
     for part in (caller.user, "User bob, ServiceAccount build/cd", WHERE, f"Add {wanted}", *caller.groups):
         assert part in told

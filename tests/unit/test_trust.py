@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from components import product
-from components.certificates import fingerprint
 from components.settings import ConfigurationError, PkiSettings, Settings
+from components.settings.pem import fingerprint
 from operations.program import EXISTING_ROOT, PROJECT_FOLDER, is_secret
 from tests.authority import DAY, Made, root
 from tests.unit.conftest import Run

@@ -1,0 +1,319 @@
+"""The fleet's certificates and its licence: when each ends, who renews it, and from when on.
+
+Owns reading them: live from every cluster, and from the fleet's record where a cluster doesn't answer. Of each Secret
+only the certificate is kept. Whether a certificate is the right one is `check`'s question.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from components import product
+from components.connection import reason
+from components.settings import MANAGEMENT, ClusterSettings, Settings, pem
+from operations import everywhere, licence
+from operations.api import Api
+from operations.findings import Finding, Kind
+from operations.record import Record
+from operations.stack import UsageError
+
+SECONDS = 20
+"""Deadline of everything together."""
+ROOT_SOON = timedelta(days=180)
+"""For a root: a new one is decided on, planned, and brought to every cluster."""
+PATIENCE = 6
+"""What is made for less than six times that is due in the last sixth of its life: by then others have renewed."""
+
+EXPIRED = Kind("certificate-expired", "Whoever verifies it refuses the connection it is shown on.", "expiry")
+DUE = Kind("certificate-due", "It ends soon, and should have been renewed by now.", "expiry")
+UNREADABLE = Kind("certificate-unreadable", "Nobody can say when it ends, and its users may not start.", "expiry")
+UNSEEN = Kind("expiry-unseen", "What ends on a cluster that isn't looked at ends without a warning.", "expiry")
+LICENCE_EXPIRED = Kind("licence-expired", "The vendor's pods need a licence that is in force.", "expiry")
+LICENCE_DUE = Kind("licence-due", "A new licence comes from the vendor, which takes its time.", "expiry")
+LICENCE_UNREADABLE = Kind("licence-unreadable", "The vendor's pods find no licence.", "expiry")
+
+Renewal = Literal["up", "rotation", "configuration", "issuer", "relay"]
+"""Who renews: an `up`; a staged rotation; whoever supplies the configuration; whoever makes the Secret; the relay."""
+
+SIGNED = "tls.crt"
+ANCHOR = "ca.crt"
+ROOT, SERVER, SIGNING, CLIENT = "relay-root", "relay-server", "relay-signing", "relay-client"
+ON_MANAGEMENT = {
+    SERVER: (product.RELAY_SERVER_SECRET, SIGNED),
+    SIGNING: (product.RELAY_SIGNING_SECRET, SIGNED),
+    ROOT: (product.RELAY_ROOT_SECRET, ANCHOR),
+}
+ON_WORKER = {
+    ROOT: (product.RELAY_ROOT_SECRET, ANCHOR),
+    CLIENT: (product.RELAY_CLIENT_SECRET, SIGNED),
+}
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """One certificate in one cluster."""
+
+    cluster: str
+    name: str
+    secret: str
+    end: datetime
+    opens: datetime
+    """From when on it is to be renewed."""
+    renewal: Renewal
+    sha256: str
+    live: bool
+    """Whether it was read from its cluster; else all that is known is the record's."""
+    recorded: bool | None
+    """Whether the fleet's record has the same; None where it has none of the name, or wasn't read."""
+
+    def report(self, now: datetime) -> dict[str, Any]:
+        """For machines."""
+        return {
+            "cluster": self.cluster,
+            "certificate": self.name,
+            "secret": self.secret,
+            "notAfter": written(self.end),
+            "daysLeft": days_left(self.end, now),
+            "renewalOpens": written(self.opens),
+            "renewal": self.renewal,
+            "sha256": self.sha256,
+            "live": self.live,
+            "recorded": self.recorded,
+        }
+
+
+@dataclass(frozen=True)
+class Licence:
+    """The licence on the management cluster."""
+
+    end: datetime | None
+    """None where it has no date in it."""
+
+    def report(self, now: datetime) -> dict[str, Any]:
+        """For machines."""
+        if self.end is None:
+            return {"notAfter": None, "daysLeft": None}
+        return {"notAfter": written(self.end), "daysLeft": days_left(self.end, now)}
+
+
+@dataclass
+class Expiry:
+    """Everything that ends, the most urgent first."""
+
+    at: datetime
+    certificates: list[Certificate] = field(default_factory=list)
+    licence: Licence | None = None
+    findings: list[Finding] = field(default_factory=list)
+    answered: dict[str, bool] = field(default_factory=dict)
+    """By cluster, whether it could be looked at."""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What one cluster holds: of each Secret the certificate, None where there is no such Secret or key."""
+
+    pems: Mapping[str, str | None]
+    """By the certificate's name."""
+    licence: str | None = field(default=None, repr=False)
+    record: Record | None = None
+
+
+def look(stack: str, settings: Settings) -> Expiry:
+    """Read every certificate and the licence of a stack's fleet; raises UsageError where nothing is deployed."""
+    looked = everywhere.look(settings.clusters, lambda cluster, api: _seen(cluster, api, settings.namespace), SECONDS)
+    found = Expiry(
+        datetime.now(UTC), answered={cluster.name: cluster.name in looked.seen for cluster in settings.clusters}
+    )
+    management = looked.seen.get(MANAGEMENT)
+    fleet = _Fleet(stack, settings, management.record if management else None, found.at)
+    if management and not fleet.record and not any(management.pems.values()):
+        raise UsageError(
+            f"Nothing of {stack} is deployed yet: {MANAGEMENT} has no {product.FLEET_CONFIG_MAP} and no certificate in "
+            f"namespace {settings.namespace}. Deploy it with: {fleet.up}"
+        )
+    for cluster in settings.clusters:
+        if cluster.name in looked.seen:
+            told = list(fleet.certificates(cluster, looked.seen[cluster.name]))
+        else:
+            told = [fleet.unseen(cluster, looked.unseen[cluster.name]), *fleet.remembered(cluster)]
+        found.certificates += [certificate for certificate in told if isinstance(certificate, Certificate)]
+        found.findings += [finding for finding in told if isinstance(finding, Finding)]
+    found.certificates.sort(key=lambda certificate: (certificate.end, certificate.name))
+    if management:
+        found.licence = Licence(licence.end(management.licence)) if management.licence else None
+        found.findings += fleet.licence_faults(found.licence)
+    return found
+
+
+def written(moment: datetime) -> str:
+    """As the fleet's record writes it (RFC 3339)."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def days_left(end: datetime, now: datetime) -> int:
+    """Whole days until an end; negative after it."""
+    return (end - now).days
+
+
+def _seen(cluster: ClusterSettings, api: Api, namespace: str) -> _Seen:
+    def content(secret: str, key: str) -> str | None:
+        found = api.get(f"/api/v1/namespaces/{namespace}/secrets/{secret}")
+        value = ((found or {}).get("data") or {}).get(key)
+        return base64.b64decode(value).decode(errors="replace") if value else None
+
+    pems = {name: content(*place) for name, place in _places(cluster).items()}
+    if cluster.name != MANAGEMENT:
+        return _Seen(pems)
+    return _Seen(pems, content(product.LICENSE_SECRET, product.LICENSE_SECRET_KEY), Record.read(api, namespace))
+
+
+def _places(cluster: ClusterSettings) -> dict[str, tuple[str, str]]:
+    """By certificate, the Secret and its key."""
+    return ON_MANAGEMENT if cluster.name == MANAGEMENT else ON_WORKER
+
+
+def _soon(name: str) -> timedelta:
+    return ROOT_SOON if name == ROOT else pem.SOON
+
+
+@dataclass(frozen=True)
+class _Fleet:
+    """What is known of a fleet beside its Secrets."""
+
+    stack: str
+    settings: Settings
+    record: Record | None
+    now: datetime
+
+    @property
+    def up(self) -> str:
+        return f"python -m operations up --stack {self.stack}"
+
+    def certificates(self, cluster: ClusterSettings, seen: _Seen) -> Iterator[Certificate | Finding]:
+        """What a cluster holds, with what is wrong with it."""
+        for name, (secret, key) in _places(cluster).items():
+            text, known = seen.pems[name], self._known(cluster, name)
+            where = f"{key} of Secret {secret} in namespace {self.settings.namespace}"
+            if text is None:
+                if known or self._existing(name):
+                    yield UNREADABLE.found(cluster.name, f"{where} is not there.", self._repair(cluster, name, secret))
+                continue
+            try:
+                # Agents read no further than the first block of ca.crt.
+                alone = pem.first_pem(text, where) if key == ANCHOR else text
+                begin, end = pem.lifetime(alone, where)
+            except ValueError as error:
+                yield UNREADABLE.found(cluster.name, str(error), self._repair(cluster, name, secret))
+                continue
+            prints = [hashlib.sha256(content.encode()).hexdigest() for content in (text, alone)]
+            same = known is not None and known["sha256"] in prints
+            certificate = Certificate(
+                cluster=cluster.name,
+                name=name,
+                secret=secret,
+                end=end,
+                opens=end - min(_soon(name), (end - begin) / PATIENCE),
+                renewal=self._renewal(name),
+                sha256=known["sha256"] if known and same else prints[0],
+                live=True,
+                recorded=same if known else None,
+            )
+            yield certificate
+            yield from self._due(certificate, cluster)
+
+    def remembered(self, cluster: ClusterSettings) -> Iterator[Certificate]:
+        """What the record says of a cluster that doesn't answer."""
+        for name, (secret, _) in _places(cluster).items():
+            if known := self._known(cluster, name):
+                end = datetime.fromisoformat(known["notAfter"])
+                opens, renewal = end - _soon(name), self._renewal(name)
+                yield Certificate(cluster.name, name, secret, end, opens, renewal, known["sha256"], False, None)
+
+    def unseen(self, cluster: ClusterSettings, error: Exception) -> Finding:
+        what = f"{cluster.name} (context {cluster.context}) could not be looked at: {reason(error)}."
+        return UNSEEN.found(cluster.name, what, f"kubectl --context {cluster.context} get --raw /readyz")
+
+    def licence_faults(self, found: Licence | None) -> Iterator[Finding]:
+        renew = f"pulumi config set --secret gloo-mesh:licenseKey --stack {self.stack} < FILE; then: {self.up}"
+        if found is None:
+            if self.record:
+                where = f"{product.LICENSE_SECRET_KEY} of Secret {product.LICENSE_SECRET}"
+                again = (
+                    f"{self._kubectl(self.settings.management_cluster)} create secret generic {product.LICENSE_SECRET}"
+                )
+                again += f" --from-file={product.LICENSE_SECRET_KEY}=FILE"
+                yield LICENCE_UNREADABLE.found(MANAGEMENT, f"{where} is not there.", again)
+        elif found.end and found.end <= self.now:
+            yield LICENCE_EXPIRED.found(MANAGEMENT, f"The licence ended on {found.end:%Y-%m-%d}.", renew)
+        elif found.end and found.end - self.now < pem.SOON:
+            left = days_left(found.end, self.now)
+            yield LICENCE_DUE.found(MANAGEMENT, f"The licence ends on {found.end:%Y-%m-%d}, in {left} days.", renew)
+
+    def _known(self, cluster: ClusterSettings, name: str) -> dict[str, str] | None:
+        """What the record says of a certificate; a client's is each worker's own."""
+        if self.record is None or cluster.name not in self.record.clusters:
+            return None
+        return self.record.certificates.get(f"{name}-{cluster.name}" if name == CLIENT else name)
+
+    def _existing(self, name: str) -> bool:
+        """Whether somebody else's Secret should be there: of those the record knows the root alone."""
+        absent = SIGNING if self.settings.pki.per_worker else CLIENT
+        return self.record is not None and self.settings.pki.source == "existing" and name not in (absent, ROOT)
+
+    def _renewal(self, name: str) -> Renewal:
+        if name == CLIENT and not self.settings.pki.per_worker:
+            return "relay"
+        match self.settings.pki.source:
+            case "generated":
+                return "rotation" if name == ROOT else "up"
+            case "supplied":
+                return "configuration"
+            case "existing":
+                return "issuer"
+
+    def _due(self, certificate: Certificate, cluster: ClusterSettings) -> Iterator[Finding]:
+        what = f"{certificate.name} in Secret {certificate.secret}"
+        if certificate.end <= self.now:
+            what += f" ended on {certificate.end:%Y-%m-%d}."
+            yield EXPIRED.found(cluster.name, what, self._renew(certificate, cluster, ended=True))
+        elif certificate.opens <= self.now:
+            left = days_left(certificate.end, self.now)
+            what += (
+                f" ends on {certificate.end:%Y-%m-%d}, in {left} days; it is due since {certificate.opens:%Y-%m-%d}."
+            )
+            yield DUE.found(cluster.name, what, self._renew(certificate, cluster, ended=False))
+
+    def _renew(self, certificate: Certificate, cluster: ClusterSettings, *, ended: bool) -> str:
+        on = self._kubectl(cluster)
+        match certificate.renewal:
+            case "up":
+                return f"{self.up} (and on a schedule, more often than every {pem.SOON.days} days)"
+            case "rotation":
+                return "plan a new root, as the page says; no up makes one by itself"
+            case "configuration":
+                own = (
+                    f"clients.{cluster.name}" if certificate.name == CLIENT else certificate.name.removeprefix("relay-")
+                )
+                return f"give a new one at gloo-mesh:pki.{own}, then: {self.up}"
+            case "issuer":
+                return f"have it renewed by whoever makes it: {on} get secret {certificate.secret}"
+            case "relay":
+                forget = f"{on} delete secret {certificate.secret}; then: " if ended else ""
+                return f"{forget}{on} rollout restart deployment {product.AGENT_RELEASE}"
+
+    def _repair(self, cluster: ClusterSettings, name: str, secret: str) -> str:
+        """How an unreadable certificate comes back."""
+        on = self._kubectl(cluster)
+        match self._renewal(name):
+            case "issuer":
+                return f"have it made anew by whoever makes it: {on} get secret {secret}"
+            case "relay":
+                return f"{on} delete secret {secret}; then: {on} rollout restart deployment {product.AGENT_RELEASE}"
+            case _:
+                return self.up
+
+    def _kubectl(self, cluster: ClusterSettings) -> str:
+        return f"kubectl --context {cluster.context} --namespace {self.settings.namespace}"

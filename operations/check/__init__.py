@@ -1,0 +1,176 @@
+"""Whether a fleet is well: all its clusters, each looked at once, at the same time; nothing is written.
+
+Owns the order: what everything is compared with comes first, then every cluster, then what only shows between them.
+What is looked at, and what is wrong with it, is told in a file a noun.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from components import product
+from components.connection import reason
+from components.settings import ClusterSettings, Settings
+from operations import everywhere
+from operations.api import Api, Unanswered
+from operations.check import certificates, definitions, hand_changes, mesh, relay, releases, workloads
+from operations.check.relay import Gauges
+from operations.check.view import Fleet, View
+from operations.findings import Finding, Kind
+from operations.record import Record
+
+SECONDS = 20
+"""Deadline of everything together."""
+FIRST_SECONDS = 6
+"""Within that, of what the management cluster has to say first."""
+
+UNSEEN = Kind(
+    "cluster-not-seen",
+    why="What is wrong there stays unknown, and an up does nothing on it.",
+    page="workloads",
+)
+UNRECORDED = Kind(
+    "record-missing",
+    why="No up of this fleet came to its end, or somebody deleted its record: there is nothing to compare with.",
+    page="releases",
+)
+UNDEPLOYED = Kind(
+    "worker-not-deployed",
+    why="The configuration has the worker and the fleet's record doesn't, so it is no part of the fleet yet.",
+    page="releases",
+)
+
+
+@dataclass
+class Cluster:
+    """What one cluster runs."""
+
+    version: str | None = None
+    """Of its release's chart."""
+    image: str | None = None
+    """The tag of the management plane's image, or of the agent's."""
+    ready: str = ""
+    """Deployments that are, of those there are."""
+    pull: float | None = None
+    push: float | None = None
+    """The relay's clients of it; of workers alone."""
+    findings: list[Finding] = field(default_factory=list)
+    address: str | None = None
+    """What its agent dials."""
+    certified: bool = True
+    """Whether its agent's certificate is where the agent keeps it."""
+
+    def report(self) -> dict[str, Any]:
+        """For machines."""
+        told = ("version", "image", "ready", "pull", "push")
+        return {name: value for name, value in asdict(self).items() if name in told}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A fleet at one moment."""
+
+    clusters: dict[str, Cluster]
+    """By name, those that could be looked at."""
+    findings: list[Finding]
+
+
+def check(stack: str, settings: Settings) -> Checked:
+    """Look at every cluster of a stack."""
+    started = time.monotonic()
+    fleet = _fleet(stack, settings)
+    looked = everywhere.look(
+        settings.clusters, lambda cluster, api: _seen(View(cluster, api, fleet)), SECONDS - (time.monotonic() - started)
+    )
+    findings = [_unseen(fleet, name, error) for name, error in looked.unseen.items()]
+    seen = {name: cluster for name, (cluster, _) in looked.seen.items()}
+    found = next((found for _, found in looked.seen.values() if found), None)
+    if fleet.record is None and settings.management_cluster.name in seen:
+        return Checked(seen, [*findings, _unrecorded(fleet)])
+    for name, cluster in seen.items():
+        # Where no up has been yet, everything is missing.
+        findings += [] if fleet.record and name not in fleet.record.versions else cluster.findings
+    findings += _between(fleet, seen, found)
+    order = [cluster.name for cluster in settings.clusters]
+    findings.sort(key=lambda finding: order.index(finding.where) if finding.where in order else len(order))
+    return Checked(seen, findings)
+
+
+def _fleet(stack: str, settings: Settings) -> Fleet:
+    """What the management cluster holds for the others to be compared with; nothing where it doesn't answer."""
+
+    def first(cluster: ClusterSettings, api: Api) -> Fleet:
+        view = View(cluster, api, Fleet(stack=stack, settings=settings))
+        kinds = f"/apis/{product.CLUSTER_API_VERSION}/namespaces/{view.namespace}/{product.CLUSTER_PLURAL}"
+        registered = frozenset(item["metadata"]["name"] for item in view.items(kinds))
+        record = Record.read(api, view.namespace)
+        return Fleet(stack=stack, settings=settings, record=record, trust=view.secrets(), registered=registered)
+
+    looked = everywhere.look([settings.management_cluster], first, FIRST_SECONDS)
+    return next(iter(looked.seen.values()), Fleet(stack=stack, settings=settings))
+
+
+def _seen(view: View) -> tuple[Cluster, Gauges | None]:
+    """One cluster, and of the management cluster what the relay says of the others."""
+    cluster, found = Cluster(), None
+    deployed = releases.deployed(view)
+    own = product.AGENT_RELEASE if view.worker else product.MANAGEMENT_RELEASE
+    cluster.version = deployed[own].version if own in deployed else None
+    cluster.image = releases.image(view, product.AGENT_DEPLOYMENT if view.worker else product.MANAGEMENT_DEPLOYMENT)
+    cluster.findings += releases.findings(view, deployed)
+    cluster.findings += definitions.findings(view, deployed)
+    cluster.findings += hand_changes.findings(view, deployed)
+    cluster.findings += workloads.findings(view, hand_changes.scaled(view, deployed))
+    cluster.ready = workloads.ready(view)
+    if view.worker:
+        held = view.secrets()
+        cluster.certified = product.RELAY_CLIENT_SECRET in held
+        cluster.address = relay.address(view)
+        cluster.findings += certificates.worker(view, held)
+        cluster.findings += relay.unregistered(view)
+        cluster.findings += mesh.issued(view)
+    else:
+        cluster.findings += certificates.management(view, view.fleet.trust)
+        cluster.findings += mesh.policies(view)
+        try:
+            found = relay.gauges(view)
+        except Unanswered as error:
+            cluster.findings.append(relay.metrics_unread(view, error))
+    return cluster, found
+
+
+def _between(fleet: Fleet, seen: dict[str, Cluster], found: Gauges | None) -> Iterator[Finding]:
+    """What shows between clusters."""
+    management = fleet.settings.management_cluster.name
+    workers = {name: cluster for name, cluster in seen.items() if name != management}
+    if found:
+        for name, cluster in workers.items():
+            cluster.pull, cluster.push = found.pull.get(name, 0), found.push.get(name, 0)
+        yield from relay.connections(fleet, found)
+        connected = {name for name, cluster in workers.items() if cluster.push}
+        yield from certificates.lost(fleet, [name for name in connected if not workers[name].certified])
+    if management in seen:
+        yield from releases.skewed(
+            fleet, seen[management].image, {name: cluster.image for name, cluster in workers.items()}
+        )
+    if fleet.settings.relay.dial_from_here:
+        yield from relay.dialled(fleet, [cluster.address for cluster in workers.values() if cluster.address])
+    if fleet.record:
+        for name in sorted(fleet.settings.workers.keys() - fleet.record.versions.keys()):
+            what = f"The fleet's record has no {name}: it is configured, and no up has deployed it."
+            yield UNDEPLOYED.found(name, what, fleet.up)
+
+
+def _unseen(fleet: Fleet, name: str, error: Exception) -> Finding:
+    cluster = next(cluster for cluster in fleet.settings.clusters if cluster.name == name)
+    return UNSEEN.found(
+        name,
+        f"The cluster (context {cluster.context}) couldn't be looked at: {reason(error)}.",
+        f"kubectl --context {cluster.context} get --raw /readyz",
+    )
+
+
+def _unrecorded(fleet: Fleet) -> Finding:
+    what = f"There is no ConfigMap {product.FLEET_CONFIG_MAP} in namespace {fleet.settings.namespace}."
+    return UNRECORDED.found(fleet.settings.management_cluster.name, what, fleet.up)

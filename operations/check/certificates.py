@@ -1,0 +1,196 @@
+"""The relay's trust as it lies in the clusters: certificates against the record, tokens against each other.
+
+Owns the look at the Secrets that this program makes, and at the certificate that an agent got from the relay. What
+certificates have to be is told by the checks of supplied ones. A token is compared, and never shown.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+
+from components import product
+from components.settings import pem
+from components.settings.pem import Pem, PemPair, Trust, fingerprint
+from operations.check.view import Fleet, Secrets, View
+from operations.findings import Finding, Kind
+
+CHANGED = Kind(
+    "certificate-changed",
+    why="Somebody else than this program replaced it, so relay and agents may not trust each other any more.",
+    page="certificates",
+)
+UNUSABLE = Kind(
+    "certificate-unusable",
+    why="The other side refuses it, at the next connection at the latest.",
+    page="certificates",
+)
+EXPIRING = Kind(
+    "certificate-expiring",
+    why="Relay and agents refuse it from its end on.",
+    page="certificates",
+)
+LOST = Kind(
+    "client-certificate-missing",
+    why="The agent runs on what it has in memory; when it starts anew it has to ask the relay for another.",
+    page="certificates",
+)
+MISSING = Kind(
+    "relay-secret-missing",
+    why="Relay or agent finds it by its name, and doesn't start again without it.",
+    page="certificates",
+)
+TOKEN = Kind(
+    "token-differs",
+    why="The relay turns away an agent that shows another token, so the worker gets no certificate from it.",
+    page="certificates",
+)
+
+_ROOT = ("relay-root", product.RELAY_ROOT_SECRET, "ca.crt")
+_MANAGEMENT = (
+    _ROOT,
+    ("relay-server", product.RELAY_SERVER_SECRET, "tls.crt"),
+    ("relay-root", product.RELAY_SERVER_SECRET, "ca.crt"),
+    ("relay-signing", product.RELAY_SIGNING_SECRET, "tls.crt"),
+    ("relay-root", product.RELAY_SIGNING_SECRET, "ca.crt"),
+)
+"""Where each certificate of the fleet's record lies on the management cluster: its name there, Secret and key."""
+
+_PAIR, _CA, _TOKEN = ("tls.key", "tls.crt", "ca.crt"), ("ca.crt",), ("token",)
+
+Places = Collection[tuple[str, str, str]]
+
+
+def management(view: View, held: Secrets) -> Iterator[Finding]:
+    """Of the management cluster, whose Secrets are `held`."""
+    per_worker = view.fleet.settings.pki.per_worker
+    issuing = {product.RELAY_SIGNING_SECRET: _PAIR, product.RELAY_TOKEN_SECRET: _TOKEN}
+    wanted = {
+        product.RELAY_SERVER_SECRET: _PAIR,
+        product.RELAY_ROOT_SECRET: _CA,
+        product.RELAY_FORWARDING_TOKEN_SECRET: _TOKEN,
+        **({} if per_worker else issuing),
+    }
+    yield from _missing(view, held, wanted)
+    changed = {secret: finding for secret, finding in _changed(view, held, _MANAGEMENT)}
+    yield from changed.values()
+    # What was replaced is told once.
+    sound = {secret: content for secret, content in held.items() if secret not in changed}
+    yield from _unusable(view, _trust(view, sound), view.fleet.up)
+    yield from _expiring(view, sound, _MANAGEMENT)
+
+
+def worker(view: View, held: Secrets) -> Iterator[Finding]:
+    """Of a worker, whose Secrets are `held`."""
+    per_worker = view.fleet.settings.pki.per_worker
+    own = {product.RELAY_CLIENT_SECRET: _PAIR} if per_worker else {product.RELAY_TOKEN_SECRET: _TOKEN}
+    yield from _missing(view, held, {product.RELAY_ROOT_SECRET: _CA, **own})
+    issued = (f"relay-client-{view.name}", product.RELAY_CLIENT_SECRET, "tls.crt")
+    changed = {secret: finding for secret, finding in _changed(view, held, (_ROOT, issued))}
+    yield from changed.values()
+    token = held.get(product.RELAY_TOKEN_SECRET, {}).get("token")
+    wanted = view.fleet.trust.get(product.RELAY_TOKEN_SECRET, {}).get("token")
+    if not per_worker and token and wanted and token != wanted:
+        yield TOKEN.found(
+            view.name,
+            f"Secret {product.RELAY_TOKEN_SECRET} in namespace {view.namespace} holds another token than the "
+            "management cluster's.",
+            view.fleet.up,
+        )
+    client = held.get(product.RELAY_CLIENT_SECRET, {}).get("tls.crt")
+    root = _root(view.fleet.trust)
+    if client and root and product.RELAY_CLIENT_SECRET not in changed:
+        # The relay may hand out a certificate without that of the authority that signed it.
+        signing = view.fleet.trust.get(product.RELAY_SIGNING_SECRET, {}).get("tls.crt", "")
+        name = f"tls.crt of Secret {product.RELAY_CLIENT_SECRET} in namespace {view.namespace}"
+        shown = Pem(name, client.rstrip("\n") + "\n" + signing)
+        trust = Trust(authority="", root=root, clients={view.name: PemPair(shown, None)})
+        # The root's own faults are the management cluster's.
+        told = set(pem.faults(Trust(authority="", root=root)))
+        restarted = view.kubectl(f"rollout restart deployment {product.AGENT_DEPLOYMENT}")
+        anew = f"{view.kubectl(f'delete secret {product.RELAY_CLIENT_SECRET}')} && {restarted}"
+        remedy = view.fleet.up if per_worker else anew
+        yield from (finding for finding in _unusable(view, trust, remedy) if finding.what not in told)
+        yield from _expiring(view, held, (issued,))
+
+
+def lost(fleet: Fleet, workers: Iterable[str]) -> Iterator[Finding]:
+    """Of `workers`, whose agents are connected: that the certificate they are connected with is kept nowhere."""
+    contexts = {worker.name: worker.context for worker in fleet.settings.worker_clusters}
+    for name in sorted(workers):
+        again = f"kubectl --context {contexts[name]} -n {fleet.settings.namespace} rollout restart deployment"
+        what = (
+            f"The agent is connected, and there is no Secret {product.RELAY_CLIENT_SECRET} for it to start with again."
+        )
+        yield LOST.found(name, what, f"{again} {product.AGENT_DEPLOYMENT}")
+
+
+def _missing(view: View, held: Secrets, wanted: Mapping[str, Collection[str]]) -> Iterator[Finding]:
+    for name, keys in wanted.items():
+        lacking = [key for key in keys if not held.get(name, {}).get(key)]
+        if lacking:
+            called = f"Secret {name} in namespace {view.namespace}"
+            what = f"{called} has no {', '.join(lacking)}." if name in held else f"There is no {called}."
+            yield MISSING.found(view.name, what, view.fleet.up)
+
+
+def _changed(view: View, held: Secrets, places: Places) -> Iterator[tuple[str, Finding]]:
+    """What isn't as the record has it, with its Secret's name; existing certificates are on no record."""
+    record = view.fleet.record
+    for name, secret, key in places:
+        known = record.certificates.get(name) if record else None
+        content = held.get(secret, {}).get(key)
+        if known and content is not None and known["sha256"] not in _fingerprints(content):
+            what = f"{key} of Secret {secret} in namespace {view.namespace} isn't the {name} of the fleet's record."
+            yield secret, CHANGED.found(view.name, what, view.fleet.up)
+
+
+def _fingerprints(content: str) -> set[str]:
+    """Of a certificate's text, and of its first block, which is all that agents read of somebody else's ca.crt."""
+    try:
+        return {fingerprint(content), fingerprint(pem.first_pem(content))}
+    except ValueError:
+        return {fingerprint(content)}
+
+
+def _trust(view: View, held: Secrets) -> Trust:
+    """The management cluster's certificates, by what they have to be."""
+    pairs = {
+        secret: PemPair(Pem(f"tls.crt of Secret {secret}", held[secret]["tls.crt"]), None)
+        for secret in (product.RELAY_SERVER_SECRET, product.RELAY_SIGNING_SECRET)
+        if held.get(secret, {}).get("tls.crt")
+    }
+    return Trust(
+        authority=view.fleet.settings.authority,
+        root=_root(held),
+        server=pairs.get(product.RELAY_SERVER_SECRET),
+        signing=pairs.get(product.RELAY_SIGNING_SECRET),
+    )
+
+
+def _root(held: Secrets) -> Pem | None:
+    """The root, as agents read it."""
+    name = f"ca.crt of Secret {product.RELAY_ROOT_SECRET}"
+    content = held.get(product.RELAY_ROOT_SECRET, {}).get("ca.crt")
+    try:
+        return Pem(name, pem.first_pem(content, name)) if content else None
+    except ValueError:
+        return Pem(name, content or "")
+
+
+def _unusable(view: View, trust: Trust, remedy: str) -> Iterator[Finding]:
+    for fault in pem.faults(trust):
+        yield UNUSABLE.found(view.name, fault, remedy)
+
+
+def _expiring(view: View, held: Secrets, places: Places) -> Iterator[Finding]:
+    """What ends soon of the certificates that are on the record; others renew themselves."""
+    settings, record = view.fleet.settings, view.fleet.record
+    for name, secret, key in {name: (name, secret, key) for name, secret, key in reversed([*places])}.values():
+        content = held.get(secret, {}).get(key)
+        if not record or name not in record.certificates or not content:
+            continue
+        end = datetime.fromisoformat(pem.end(content))
+        left = end - datetime.now(UTC)
+        if timedelta() < left < pem.SOON:
+            supplied = "Bring a new one (docs/own-pki.md), then: " if settings.pki.source == "supplied" else ""
+            what = f"{key} of Secret {secret} in namespace {view.namespace} ends on {end:%Y-%m-%d}."
+            yield EXPIRING.found(view.name, what, supplied + view.fleet.up)

@@ -1,0 +1,167 @@
+"""What an `up` would fail over, or harm, found before anything is written: `operations preflight`.
+
+Owns the look at all clusters at once, and its order. What there is to find is declared by the file that looks for it.
+Nothing is written: what is posted are reviews, which no server keeps.
+"""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from components import product
+from components.charts import Charts
+from components.settings import ClusterSettings, Settings, WorkerClusterSettings
+from operations import charts, identity, state, trust
+from operations.api import Api, Refused
+from operations.everywhere import Looked, look
+from operations.findings import Finding, Kind
+from operations.preflight import access, clusters, collisions, istio, permissions, platform, versions
+from operations.preflight.clusters import KUBE_SYSTEM
+from operations.preflight.ownership import Ownership
+from operations.record import Record
+
+SECONDS = 60
+"""Deadline of everything together, logins included."""
+
+CHARTS_ALTERED = Kind(
+    "charts-altered", "An up of that version is refused, because it isn't what was reviewed and locked.", "charts"
+)
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What was found, and which clusters could not be looked at."""
+
+    findings: list[Finding]
+    unreachable: dict[str, Exception]
+
+    @property
+    def stopping(self) -> list[Finding]:
+        """What no `up` should begin with."""
+        return [finding for finding in self.findings if finding.kind.stops]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What one cluster has, for comparison with the others and with the state."""
+
+    api: Api
+    findings: list[Finding]
+    namespaces: dict[str, str | None]
+    there: collisions.Seen
+    root: frozenset[str]
+    record: Record | None
+
+
+def preflight(stack: str, settings: Settings) -> Preflight:
+    """Look at every cluster of a stack, and meanwhile at its state; raises UsageError without one."""
+    wanted = collisions.made(settings)
+    demands = {
+        (name, version): charts.demands(Charts.load(Path(settings.charts_folder), version), name)
+        for name, version in {(_chart(cluster), cluster.version) for cluster in settings.clusters}
+    }
+
+    def at(cluster: ClusterSettings, api: Api) -> _Seen:
+        return _look(settings, cluster, api, wanted, demands[_chart(cluster), cluster.version])
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        reading = pool.submit(state.exported, stack)
+        looked = look(settings.clusters, at, SECONDS)
+        ours = Ownership.of(reading.result())
+    return Preflight(_findings(stack, settings, looked, ours, demands), looked.unseen)
+
+
+def _look(
+    settings: Settings,
+    cluster: ClusterSettings,
+    api: Api,
+    wanted: list[collisions.Object],
+    demands: charts.Demands,
+) -> _Seen:
+    found = [
+        *platform.clock(cluster, api),
+        *permissions.findings(settings, cluster, api),
+        *versions.findings(cluster, api.version, _chart(cluster), demands),
+    ]
+    root, record = frozenset[str](), None
+    names = [KUBE_SYSTEM, settings.namespace]
+    if isinstance(cluster, WorkerClusterSettings):
+        names += [product.ADDONS_NAMESPACE] if cluster.addons.enabled else []
+        found += istio.worker(cluster, api)
+        root = istio.root(cluster, api) if settings.virtual_mesh else root
+    else:
+        found += platform.load_balancer(settings, api)
+        if settings.relay.istio_gateway:
+            found += istio.gateway(settings, settings.relay.istio_gateway, api)
+        if settings.rbac:
+            found += identity.findings(cluster, api, settings.rbac.admin_subjects)
+        record = _record(api, settings.namespace)
+    namespaces = {name: _uid(api, name) for name in names}
+    return _Seen(api, found, namespaces, collisions.look(cluster, api, wanted, namespaces, demands.crds), root, record)
+
+
+def _findings(
+    stack: str,
+    settings: Settings,
+    looked: Looked[_Seen],
+    ours: Ownership,
+    demands: Mapping[tuple[str, str], charts.Demands],
+) -> list[Finding]:
+    seen = looked.seen
+    management = seen.get(settings.management_cluster.name)
+    strangers = list(
+        clusters.findings(
+            settings,
+            {name: cluster.namespaces for name, cluster in seen.items()},
+            {name: cluster.there.crds for name, cluster in seen.items()},
+            ours,
+            stack,
+        )
+    )
+    # What lies on somebody else's cluster is no news.
+    own = {name: cluster for name, cluster in seen.items() if name not in {finding.where for finding in strangers}}
+    crds = {cluster.name: list(demands[_chart(cluster), cluster.version].crds) for cluster in settings.clusters}
+    # The configuration itself is refused for those of the versions it names.
+    faults = charts.verify(Path(settings.charts_folder))
+    return [
+        *(CHARTS_ALTERED.found("charts", fault, "python -m operations charts verify") for fault in faults),
+        *(
+            access.finding(cluster, looked.unseen[cluster.name])
+            for cluster in settings.clusters
+            if cluster.name in looked.unseen
+        ),
+        *strangers,
+        *(finding for cluster in own.values() for finding in cluster.findings),
+        *collisions.findings(
+            settings,
+            {name: cluster.there for name, cluster in own.items()},
+            ours,
+            crds,
+            management.record if management else None,
+            stack,
+        ),
+        *istio.roots(settings, {name: cluster.root for name, cluster in own.items()}),
+        *trust.findings(settings, {name: cluster.api for name, cluster in own.items()}),
+    ]
+
+
+def _chart(cluster: ClusterSettings) -> str:
+    return product.AGENT_CHART if isinstance(cluster, WorkerClusterSettings) else product.MANAGEMENT_CHART
+
+
+def _uid(api: Api, namespace: str) -> str | None:
+    try:
+        found = api.get(f"/api/v1/namespaces/{namespace}")
+    except Refused:
+        # Whether one may look is told where rights are.
+        return None
+    return found and found["metadata"]["uid"]
+
+
+def _record(api: Api, namespace: str) -> Record | None:
+    try:
+        return Record.read(api, namespace)
+    except (Refused, KeyError, TypeError, ValueError):
+        # A ConfigMap of that name which is no record is told as any other name that is taken.
+        return None

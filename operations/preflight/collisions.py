@@ -1,0 +1,316 @@
+"""What an `up` would make under a name that is taken.
+
+Owns the list of fixed names; whose an object is, the state says, which is exact in the middle of a first up too. What
+charts make is Helm's to refuse, but for CRDs: those a chart installed earlier are nobody's to Helm.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from components import product
+from components.settings import ClusterSettings, Settings, WorkerClusterSettings
+from operations.api import Api, Refused
+from operations.findings import Finding, Kind
+from operations.preflight.ownership import NAMESPACE, Object, Ownership
+from operations.record import Record
+from operations.state import RELEASE
+
+_PAGE = "collisions"
+_TAKEN = "Pulumi and Helm create nothing over what is there: the up would fail half way."
+
+NAME_TAKEN = Kind("name-taken", _TAKEN, _PAGE, stops=True)
+RELEASE_TAKEN = Kind("release-name-taken", _TAKEN, _PAGE, stops=True)
+CRDS_UNOWNED = Kind("crds-unowned", "Helm refuses to install over CRDs that aren't marked as its own.", _PAGE, True)
+OTHER_FLEET = Kind(
+    "another-fleet", "Two stacks that deploy one fleet undo each other's work with every up.", _PAGE, stops=True
+)
+PENDING_RELEASE = Kind(
+    "pending-release", "Helm lets nothing past an operation that was cut off: every up fails there.", _PAGE, stops=True
+)
+UNFINISHED = Kind(
+    "unfinished-creation",
+    "An up was cut off while it made this, so the state doesn't know that it is there, and the next would collide.",
+    _PAGE,
+    stops=True,
+)
+
+_PLURALS = {
+    "KubernetesCluster": "kubernetesclusters",
+    "VirtualMesh": "virtualmeshes",
+    "AccessPolicy": "accesspolicies",
+    "Gateway": "gateways",
+    "VirtualService": "virtualservices",
+    "RoleBinding": "rolebindings",
+    "NetworkAttachmentDefinition": "network-attachment-definitions",
+    "ConfigMap": "configmaps",
+    "Secret": "secrets",
+}
+_CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+_ISTIO_API_VERSION = "networking.istio.io/v1beta1"
+_INGRESS = "gloo-mesh-ingress"
+_POLICY = product.ADDONS_NAMESPACE
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is on one cluster under names that matter."""
+
+    objects: frozenset[tuple[str, str]]
+    """By Pulumi's type and `namespace/name`, or the name alone."""
+    pending: dict[str, str]
+    """By `namespace/release`, the status of an operation that was begun and not ended."""
+    crds: dict[str, dict[str, Any]]
+    """By name, the metadata of the CRDs."""
+
+
+def made(settings: Settings) -> list[Object]:
+    """Everything that the program makes under a name that is always the same."""
+    management = settings.management_cluster
+    found = [*_in_namespace(settings, management, _management_secrets(settings), product.MANAGEMENT_CHART)]
+    found.append((management.name, _core("ConfigMap"), f"{settings.namespace}/{product.FLEET_CONFIG_MAP}"))
+    custom = [(product.CLUSTER_API_VERSION, product.CLUSTER_KIND, worker) for worker in settings.workers]
+    if mesh := settings.virtual_mesh:
+        custom.append((product.MESH_API_VERSION, "VirtualMesh", mesh.name))
+        addons = [worker for worker in settings.worker_clusters if worker.addons.enabled]
+        if mesh.global_access_policy == "ENABLED" and addons:
+            custom.append((product.MESH_API_VERSION, "AccessPolicy", _POLICY))
+    if settings.relay.istio_gateway:
+        custom += [(_ISTIO_API_VERSION, kind, _INGRESS) for kind in ("Gateway", "VirtualService")]
+    found += [
+        (management.name, f"kubernetes:{version}:{kind}", f"{settings.namespace}/{name}")
+        for version, kind, name in custom
+    ]
+    for worker in settings.worker_clusters:
+        found += _in_namespace(settings, worker, _worker_secrets(settings), product.AGENT_CHART)
+        if worker.addons.enabled:
+            found += _addons(worker)
+    return found
+
+
+def _in_namespace(settings: Settings, cluster: ClusterSettings, secrets: list[str], chart: str) -> Iterator[Object]:
+    within = settings.namespace
+    if cluster.namespaces.create:
+        yield cluster.name, NAMESPACE, within
+    for secret in [*secrets, *_pull_secret(cluster)]:
+        yield cluster.name, _core("Secret"), f"{within}/{secret}"
+    for release in (product.crds_chart(chart), chart):
+        yield cluster.name, RELEASE, f"{within}/{release}"
+
+
+def _addons(worker: WorkerClusterSettings) -> Iterator[Object]:
+    within = product.ADDONS_NAMESPACE
+    if worker.namespaces.create:
+        yield worker.name, NAMESPACE, within
+    for secret in _pull_secret(worker):
+        yield worker.name, _core("Secret"), f"{within}/{secret}"
+    if worker.platform == "openshift":
+        api_version, kind, name = product.ISTIO_CNI_ATTACHMENT
+        rbac = "kubernetes:rbac.authorization.k8s.io/v1:RoleBinding"
+        yield worker.name, rbac, f"{within}/{product.OPENSHIFT_ANY_USER}"
+        yield worker.name, f"kubernetes:{api_version}:{kind}", f"{within}/{name}"
+    yield worker.name, RELEASE, f"{within}/{product.ADDONS_RELEASE}"
+
+
+def _management_secrets(settings: Settings) -> list[str]:
+    pki = settings.pki
+    made = [] if pki.source == "existing" else [product.RELAY_SERVER_SECRET, product.RELAY_ROOT_SECRET]
+    if pki.per_worker:
+        return [*made, product.RELAY_FORWARDING_TOKEN_SECRET]
+    signing = [product.RELAY_SIGNING_SECRET] if made else []
+    return [*made, *signing, product.RELAY_TOKEN_SECRET, product.RELAY_FORWARDING_TOKEN_SECRET]
+
+
+def _worker_secrets(settings: Settings) -> list[str]:
+    if not settings.pki.per_worker:
+        return [product.RELAY_ROOT_SECRET, product.RELAY_TOKEN_SECRET]
+    own = [] if settings.pki.source == "existing" else [product.RELAY_CLIENT_SECRET]
+    return [product.RELAY_ROOT_SECRET, *own]
+
+
+def _pull_secret(cluster: ClusterSettings) -> list[str]:
+    secret = cluster.images.pull_secret
+    return [product.PULL_SECRET] if secret and secret.kind == "secret" else []
+
+
+def _core(kind: str) -> str:
+    return f"kubernetes:core/v1:{kind}"
+
+
+def look(
+    cluster: ClusterSettings,
+    api: Api,
+    wanted: Iterable[Object],
+    namespaces: Mapping[str, str | None],
+    crds: Iterable[str],
+) -> Seen:
+    """What of `wanted` is there, whosever it is; what may not be looked at counts as not there.
+
+    `namespaces` holds the UID of each that is there.
+    """
+    objects: set[tuple[str, str]] = set()
+    pending: dict[str, str] = {}
+    collections: dict[str, list[tuple[str, str]]] = {}
+    for kind, named in ((kind, named) for where, kind, named in wanted if where == cluster.name):
+        if kind != NAMESPACE:
+            collections.setdefault(_collection(kind, named), []).append((kind, named))
+        elif namespaces.get(named):
+            objects.add((kind, named))
+    for path, own in collections.items():
+        there = _there(api, path, [named.rpartition("/")[2] for kind, named in own if kind != RELEASE])
+        helms = [
+            labels for metadata in there.values() if (labels := metadata.get("labels") or {}).get("owner") == "helm"
+        ]
+        for kind, named in own:
+            name = named.rpartition("/")[2]
+            revisions = [labels.get("status", "") for labels in helms if labels.get("name") == name]
+            if revisions if kind == RELEASE else name in there:
+                objects.add((kind, named))
+            for status in revisions if kind == RELEASE else ():
+                if status.startswith("pending-"):
+                    pending[named] = status
+    return Seen(frozenset(objects), pending, _there(api, _CRDS, list(crds)))
+
+
+def _collection(kind: str, named: str) -> str:
+    """Where objects of a kind are; Helm keeps its releases as Secrets."""
+    _, version, name = (_core("Secret") if kind == RELEASE else kind).split(":")
+    root = "/api/v1" if version == "core/v1" else f"/apis/{version}"
+    return f"{root}/namespaces/{named.partition('/')[0]}/{_PLURALS[name]}"
+
+
+def _there(api: Api, path: str, names: list[str]) -> dict[str, dict[str, Any]]:
+    """Metadata by name: of all that is there or, for who may not list, of `names`."""
+    with suppress(Refused):
+        return {metadata["name"]: metadata for metadata in api.names(path)}
+    found: dict[str, dict[str, Any]] = {}
+    for name in names:
+        # Whether one may look is told where rights are.
+        with suppress(Refused):
+            if metadata := api.named(f"{path}/{name}"):
+                found[name] = metadata
+    return found
+
+
+def findings(
+    settings: Settings,
+    seen: Mapping[str, Seen],
+    ours: Ownership,
+    crds: Mapping[str, list[str]],
+    record: Record | None,
+    stack: str,
+) -> Iterator[Finding]:
+    """What of `seen` the stack didn't make; `crds` names those of each of the vendor's charts."""
+    wanted = made(settings)
+    for cluster in (cluster for cluster in settings.clusters if cluster.name in seen):
+        there = seen[cluster.name]
+        for named, status in there.pending.items():
+            namespace, _, release = named.rpartition("/")
+            yield PENDING_RELEASE.found(
+                cluster.name,
+                f"Release {release} in namespace {namespace} (context {cluster.context}) is {status}: an operation "
+                "of Helm's was cut off there, or runs just now.",
+                f"When no up is running: python -m operations recover --stack {stack}",
+            )
+        taken = [
+            (kind, named)
+            for where, kind, named in wanted
+            if where == cluster.name
+            and (kind, named) in there.objects
+            and (where, kind, named) not in ours.made
+            and named not in there.pending
+        ]
+        unfinished = [(kind, named) for kind, named in taken if (cluster.name, kind, named) in ours.begun]
+        for kind, named in unfinished:
+            yield UNFINISHED.found(
+                cluster.name,
+                f"{kind.rpartition(':')[2]} {named} (context {cluster.context}) is there, but the state only knows "
+                "that its creation was begun.",
+                f"python -m operations recover --stack {stack}",
+            )
+        yield from _taken(cluster, [entry for entry in taken if entry not in unfinished], record, settings)
+        chart = product.MANAGEMENT_CHART if cluster.name == settings.management_cluster.name else product.AGENT_CHART
+        release = product.crds_chart(chart)
+        if (cluster.name, RELEASE, f"{settings.namespace}/{release}") not in ours.made:
+            yield from _crds(cluster, release, settings.namespace, there.crds, crds.get(chart, []))
+
+
+def _taken(
+    cluster: ClusterSettings, taken: list[tuple[str, str]], record: Record | None, settings: Settings
+) -> Iterator[Finding]:
+    secrets: dict[str, list[str]] = {}
+    for kind, named in taken:
+        namespace, _, name = named.rpartition("/")
+        what = kind.rpartition(":")[2]
+        place = f"in namespace {namespace} on {cluster.name} (context {cluster.context})"
+        kubectl = f"kubectl --context {cluster.context} -n {namespace}"
+        if kind == RELEASE:
+            yield RELEASE_TAKEN.found(
+                cluster.name,
+                f"There is a Helm release {name} {place}, which this stack didn't make.",
+                f"helm --kube-context {cluster.context} -n {namespace} uninstall {name}",
+            )
+        elif kind == NAMESPACE:
+            key = "management" if cluster.name == settings.management_cluster.name else f"workers.{cluster.name}"
+            yield NAME_TAKEN.found(
+                cluster.name,
+                f"Namespace {named} is on {cluster.name} (context {cluster.context}) already, and this stack didn't "
+                "make it.",
+                f"To leave it somebody else's, write namespaces: {{create: false}} under gloo-mesh:{key}; to have it "
+                f"made anew: kubectl --context {cluster.context} delete namespace {named}",
+            )
+        elif kind == _core("Secret"):
+            secrets.setdefault(namespace, []).append(name)
+        elif kind == _core("ConfigMap") and record:
+            yield OTHER_FLEET.found(
+                cluster.name,
+                f"ConfigMap {name} {place} is the record of a fleet that the stack {record.stack} deployed.",
+                f"python -m operations up --stack {record.stack}, or, if that stack is gone: "
+                f"{kubectl} delete configmap {name}",
+            )
+        else:
+            resource = _PLURALS[what]
+            yield NAME_TAKEN.found(
+                cluster.name,
+                f"{what} {name} {place} is there already, and this stack didn't make it.",
+                f"If nothing needs it: {kubectl} delete {resource} {name}",
+            )
+    for namespace, names in secrets.items():
+        yield NAME_TAKEN.found(
+            cluster.name,
+            f"Secret{'s' if len(names) > 1 else ''} {', '.join(names)} in namespace {namespace} on {cluster.name} "
+            f"(context {cluster.context}) {'are' if len(names) > 1 else 'is'} there already, and this stack didn't "
+            "make them.",
+            f"If nothing uses them: kubectl --context {cluster.context} -n {namespace} delete secret "
+            f"{' '.join(names)}; if cert-manager or Vault makes them: gloo-mesh:pki: {{source: existing}}",
+        )
+
+
+def _crds(
+    cluster: ClusterSettings, release: str, namespace: str, there: Mapping[str, dict[str, Any]], wanted: list[str]
+) -> Iterator[Finding]:
+    label = {"app.kubernetes.io/managed-by": "Helm"}
+    annotations = {"meta.helm.sh/release-name": release, "meta.helm.sh/release-namespace": namespace}
+
+    def owned(metadata: dict[str, Any]) -> bool:
+        return (metadata.get("labels") or {}).items() >= label.items() and (
+            metadata.get("annotations") or {}
+        ).items() >= annotations.items()
+
+    names = [name for name in wanted if name in there and not owned(there[name])]
+    if not names:
+        return
+    kubectl = f"kubectl --context {cluster.context}"
+    listed = " ".join(names)
+
+    def pairs(entries: dict[str, str]) -> str:
+        return " ".join(f"{key}={value}" for key, value in entries.items())
+
+    yield CRDS_UNOWNED.found(
+        cluster.name,
+        f"{len(names)} of the chart's CRDs are on {cluster.name} (context {cluster.context}) already and don't belong "
+        f"to the release {namespace}/{release}: {', '.join(names)}.",
+        f"{kubectl} label crd {listed} {pairs(label)} --overwrite && "
+        f"{kubectl} annotate crd {listed} {pairs(annotations)} --overwrite",
+    )

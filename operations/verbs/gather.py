@@ -1,0 +1,31 @@
+"""The verb `gather`: a support bundle.
+
+Owns its words and exit codes: 0 written whole, 1 written without what could not be had, 2 not written.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from operations import gather as gathering
+from operations.console import StackOption, err, out
+from operations.stack import Stack
+
+app = typer.Typer()
+
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", help="The file, a .tar.gz; named after stack and time when not given.")
+]
+
+
+@app.command(epilog="Example: python -m operations gather --stack prod --output bundle.tar.gz")
+def gather(stack: StackOption, output: OutputOption = None) -> None:
+    """Pack what support needs to see into one file; values of secrets never. Exit 1 when something could not be had."""
+    bundle = gathering.gather(Stack.find(stack), output)
+    for what, why in bundle.missing:
+        err.print(f"[yellow]could not be had:[/yellow] {escape(what)}: {escape(why)}")
+    out.print(f"{escape(str(bundle.path))}: {bundle.files} files, {bundle.size // 1024} KiB, readable by you alone.")
+    out.print("What is in it, and what could not be had, says its manifest.json. Look through it before you send it.")
+    raise typer.Exit(1 if bundle.missing else 0)

@@ -1,0 +1,470 @@
+"""`operations check` on one fleet: clean as deployed, and one finding for each fault that somebody plants."""
+
+import base64
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import psutil
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+
+from components.settings import Settings, configured, encrypted, pem
+from lab import cluster as processes
+from lab import packages
+from lab.fleet import MANAGEMENT, Lab
+from operations.check import Checked, check
+from operations.findings import Finding
+from tests.authority import CLIENT, Made, root
+from tests.engine.colleague import Colleague
+from tests.engine.fleet import Fleet
+
+pytestmark = pytest.mark.engine
+
+WORKERS = ("cluster-1", "cluster-2")
+NAMESPACE, ADDONS = "gloo-mesh", "gloo-mesh-addons"
+PATIENCE_SECONDS = 90
+
+Planted = Callable[["Site"], Any]
+
+
+class Site:
+    """A deployed fleet, somebody with rights on its clusters, and the look that is under test."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+        self.lab = fleet.lab
+        self.settings = Settings.read(fleet.file)
+        self.told: list[Finding] = []
+
+    def on(self, cluster: str) -> Colleague:
+        return Colleague(self.lab, cluster)
+
+    def look(self, settings: Settings | None = None) -> Checked:
+        return check(self.fleet.name, settings or self.settings)
+
+    def comes_to(self, wanted: set[tuple[str, str]], settings: Settings | None = None) -> set[tuple[str, str]]:
+        """Codes and places as soon as they are as wanted, or as they are in the end."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            self.told = self.look(settings).findings
+            found = {(finding.kind.code, finding.where) for finding in self.told}
+            if found == wanted or time.monotonic() > until:
+                return found
+            time.sleep(0.2)
+
+    def process(self, cluster: str, name: str) -> psutil.Process:
+        """A process of the lab beside a cluster."""
+        running = processes.components(self.lab.root / "kwok/clusters" / cluster)
+        return next(process for _, found, process in running if found == name)
+
+    def run(self, command: str) -> None:
+        """What a finding says to do next."""
+        program, *arguments = command.split()
+        environment = {**self.lab.environment(), "KUBECONFIG": str(self.lab.kubeconfig)}
+        done = subprocess.run(
+            [self.lab.tool(program), *arguments], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def site(lab: Lab) -> Site:
+    """The lab stack with a mesh, deployed; somebody stands for the controller that accepts it."""
+    fleet = Fleet(lab, "check", {"gloo-mesh:virtualMesh": {"globalAccessPolicy": "ENABLED"}, "gloo-mesh:relay": {}})
+    fleet.up()
+    colleague = Colleague(lab, MANAGEMENT)
+    for plural in ("virtualmeshes", "accesspolicies"):
+        for name, item in fleet.custom("networking.mesh.gloo.solo.io", "v1", plural).items():
+            status = {"observedGeneration": item["metadata"]["generation"], "state": "ACCEPTED"}
+            colleague.patch(f"{plural} {name}", {"status": status}, "--subresource=status")
+    return Site(fleet)
+
+
+def test_a_fleet_that_was_just_deployed_is_well(site: Site) -> None:
+    assert site.comes_to(set()) == set(), site.told
+
+    done = site.fleet.run("check")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "All is well." in done.stdout
+    machine = json.loads(site.fleet.run("check", "--json").stdout)
+    assert machine["findings"] == []
+    assert machine["clusters"]["cluster-1"] == {
+        "version": "1.2.9",
+        "image": "1.2.9",
+        "ready": "4/4",
+        "pull": 1,
+        "push": 1,
+    }
+
+
+def test_looking_writes_nothing(site: Site) -> None:
+    before = site.fleet.writes()
+    site.look()
+
+    assert site.fleet.writes() == before
+
+
+@contextmanager
+def unready(site: Site) -> Iterator[None]:
+    on = site.on(MANAGEMENT)
+    pod = on.pod("dashboard")
+    on.patch(f"pod {pod}", {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}, "--subresource=status")
+    yield
+    on.kubectl("delete", "pod", pod)
+
+
+@contextmanager
+def outside_the_mesh(site: Site) -> Iterator[None]:
+    on = site.on("cluster-1").within(ADDONS)
+    on.kubectl("label", "namespace", ADDONS, "istio-injection-")
+    on.kubectl("delete", "pod", on.pod("redis"))
+    on.kubectl("rollout", "status", "deployment", "redis")
+    on.kubectl("label", "namespace", ADDONS, "istio-injection=enabled")
+    yield
+    on.kubectl("delete", "pod", on.pod("redis"))
+
+
+@contextmanager
+def unlabelled(site: Site) -> Iterator[None]:
+    on = site.on("cluster-2")
+    on.kubectl("label", "namespace", ADDONS, "istio-injection-")
+    yield
+    on.kubectl("label", "namespace", ADDONS, "istio-injection=enabled")
+
+
+@contextmanager
+def locked_out(site: Site) -> Iterator[None]:
+    with site.on("cluster-2").without("clusterrolebinding deployer"):
+        yield
+
+
+@contextmanager
+def unseen_policy(site: Site) -> Iterator[None]:
+    with site.on(MANAGEMENT).made("networking.mesh.gloo.solo.io/v1", "TrafficPolicy", "theirs", {"spec": {}}):
+        yield
+
+
+@contextmanager
+def edited_mesh(site: Site) -> Iterator[None]:
+    """Generations only rise, so the controller's stand-in has to take it in again."""
+    on = site.on(MANAGEMENT)
+    on.patch("virtualmeshes virtual-mesh", {"spec": {"globalAccessPolicy": "DISABLED"}})
+    yield
+    on.patch("virtualmeshes virtual-mesh", {"spec": {"globalAccessPolicy": "ENABLED"}})
+    generation = on.get("virtualmeshes virtual-mesh")["metadata"]["generation"]
+    on.patch("virtualmeshes virtual-mesh", {"status": {"observedGeneration": generation}}, "--subresource=status")
+
+
+@contextmanager
+def refused_mesh(site: Site) -> Iterator[None]:
+    on = site.on(MANAGEMENT)
+    on.patch(
+        "virtualmeshes virtual-mesh",
+        {"status": {"state": "INVALID", "errors": ["no such mesh"]}},
+        "--subresource=status",
+    )
+    yield
+    on.patch("virtualmeshes virtual-mesh", {"status": {"state": "ACCEPTED", "errors": None}}, "--subresource=status")
+
+
+@contextmanager
+def issued(site: Site) -> Iterator[None]:
+    with site.on("cluster-1").made("certificates.mesh.gloo.solo.io/v1", "IssuedCertificate", "istiod", {"spec": {}}):
+        yield
+
+
+@contextmanager
+def bounced(site: Site) -> Iterator[None]:
+    with site.on("cluster-2").made("certificates.mesh.gloo.solo.io/v1", "PodBounceDirective", "istiod", {"spec": {}}):
+        yield
+
+
+@contextmanager
+def no_forwarding(site: Site) -> Iterator[None]:
+    """kwok is the kubelet that a port-forward goes through."""
+    processes.end([site.process(MANAGEMENT, "kwok-controller")])
+    yield
+    site.lab.start(MANAGEMENT)
+
+
+@contextmanager
+def no_agent(site: Site) -> Iterator[None]:
+    processes.end([site.process("cluster-2", "relay-agent")])
+    yield
+    site.lab.start("cluster-2")
+
+
+@contextmanager
+def unregistered(site: Site) -> Iterator[None]:
+    with site.on(MANAGEMENT).without("kubernetesclusters cluster-1"):
+        yield
+
+
+@contextmanager
+def ghost(site: Site) -> Iterator[None]:
+    with site.on(MANAGEMENT).made("multicluster.solo.io/v1alpha1", "KubernetesCluster", "ghost", {"spec": {}}):
+        yield
+
+
+@contextmanager
+def another_signing(site: Site) -> Iterator[None]:
+    with site.on(MANAGEMENT).secret("relay-tls-signing-secret", {"tls.crt": root().signing().pem}):
+        yield
+
+
+@contextmanager
+def another_token(site: Site) -> Iterator[None]:
+    with site.on("cluster-1").secret("relay-identity-token-secret", {"token": "token-canary"}):
+        yield
+
+
+@contextmanager
+def no_token(site: Site) -> Iterator[None]:
+    with site.on(MANAGEMENT).without("secret relay-forwarding-identity-token-secret"):
+        yield
+
+
+@contextmanager
+def unrecorded(site: Site) -> Iterator[None]:
+    with site.on(MANAGEMENT).without("configmap gloo-mesh-fleet"):
+        yield
+
+
+@contextmanager
+def undeployed(site: Site) -> Iterator[None]:
+    on = site.on(MANAGEMENT)
+    before = on.get("configmap gloo-mesh-fleet")["data"]["versions"]
+    versions = {name: version for name, version in json.loads(before).items() if name != "cluster-2"}
+    on.patch("configmap gloo-mesh-fleet", {"data": {"versions": json.dumps(versions)}})
+    yield
+    on.patch("configmap gloo-mesh-fleet", {"data": {"versions": before}})
+
+
+@contextmanager
+def forgotten_release(site: Site) -> Iterator[None]:
+    on = site.on("cluster-1").within(ADDONS)
+    with on.without(f"secret {on.record('enterprise-agent-addons')}"):
+        yield
+
+
+@contextmanager
+def failed_release(site: Site) -> Iterator[None]:
+    on = site.on("cluster-2")
+    record = on.record("enterprise-agent")
+    on.kubectl("label", "secret", record, "status=failed", "--overwrite")
+    yield
+    on.kubectl("label", "secret", record, "status=deployed", "--overwrite")
+
+
+@contextmanager
+def other_version(site: Site) -> Iterator[None]:
+    older = site.lab.root / "older"
+    packages.pack(site.lab.tool("helm"), older, site.lab.environment(), "1.2.0")
+    with site.on("cluster-1").within(ADDONS).upgraded("enterprise-agent-addons", older / "enterprise-agent-1.2.0.tgz"):
+        yield
+
+
+@contextmanager
+def other_values(site: Site) -> Iterator[None]:
+    chart = site.lab.packages / "enterprise-agent-1.2.9.tgz"
+    set_value = "rate-limiter.extraTemplateAnnotations.by=hand"
+    with site.on("cluster-2").within(ADDONS).upgraded("enterprise-agent-addons", chart, "--set", set_value):
+        yield
+
+
+def by_command(cluster: str, namespace: str, *kubectl: str) -> Planted:
+    """A change that a finding's own command takes back."""
+
+    @contextmanager
+    def plant(site: Site) -> Iterator[None]:
+        site.on(cluster).within(namespace).kubectl(*kubectl)
+        yield
+        site.run(site.told[0].remedy)
+
+    return plant
+
+
+PATCH = '{"spec":{"template":{"spec":{"containers":[{"name":"redis","image":"evil"}]}}}}'
+CRD = "podbouncedirectives.certificates.mesh.gloo.solo.io"
+SCHEMA = '[{"op":"remove","path":"/spec/versions/0/schema/openAPIV3Schema/properties/spec"}]'
+
+FAULTS: list[tuple[str, str, Planted, str]] = [
+    ("deployment-not-ready", "management", unready, "dashboard"),
+    ("addon-not-injected", "cluster-1", outside_the_mesh, "Deployment redis"),
+    ("addons-not-labelled", "cluster-2", unlabelled, "istio-injection=enabled"),
+    ("cluster-not-seen", "cluster-2", locked_out, "forbidden"),
+    ("policy-pending", "management", unseen_policy, "TrafficPolicy theirs in namespace gloo-mesh has no status"),
+    ("policy-pending", "management", edited_mesh, "is ACCEPTED as of generation"),
+    ("policy-not-accepted", "management", refused_mesh, "INVALID: no such mesh"),
+    ("istio-ca-issued", "cluster-1", issued, "IssuedCertificate"),
+    ("istio-ca-issued", "cluster-2", bounced, "PodBounceDirective"),
+    ("relay-metrics-unread", "management", no_forwarding, "port-forward"),
+    ("agent-not-connected", "cluster-2", no_agent, "no client"),
+    ("agent-unregistered", "cluster-1", unregistered, "cluster-1"),
+    ("registration-without-agent", "management", ghost, "ghost"),
+    ("certificate-changed", "management", another_signing, "relay-signing"),
+    ("token-differs", "cluster-1", another_token, "relay-identity-token-secret"),
+    ("relay-secret-missing", "management", no_token, "relay-forwarding-identity-token-secret"),
+    ("record-missing", "management", unrecorded, "gloo-mesh-fleet"),
+    ("worker-not-deployed", "cluster-2", undeployed, "no up has deployed it"),
+    ("release-missing", "cluster-1", forgotten_release, "enterprise-agent-addons"),
+    ("release-unfinished", "cluster-2", failed_release, "failed"),
+    ("release-version", "cluster-1", other_version, "1.2.0"),
+    ("release-values", "cluster-2", other_values, "enterprise-agent-addons"),
+    (
+        "object-changed",
+        "cluster-1",
+        by_command("cluster-1", NAMESPACE, "label", "service", "enterprise-agent", "app=mine", "--overwrite"),
+        "Service enterprise-agent in namespace gloo-mesh isn't as Helm release enterprise-agent made it, in "
+        "metadata.labels.app (by kubectl-label).",
+    ),
+    (
+        "object-changed",
+        "cluster-2",
+        by_command("cluster-2", NAMESPACE, "label", "service", "enterprise-agent", "app-"),
+        "metadata.labels.app (removed)",
+    ),
+    (
+        "object-changed",
+        "cluster-1",
+        by_command("cluster-1", ADDONS, "patch", "deployment", "redis", "-p", PATCH),
+        "spec.template.spec.containers[redis].image (by kubectl-patch)",
+    ),
+    (
+        "object-changed",
+        "management",
+        by_command(MANAGEMENT, NAMESPACE, "scale", "deployment", "dashboard", "--replicas=2"),
+        "spec.replicas (by kubectl)",
+    ),
+    (
+        "object-changed",
+        "cluster-2",
+        by_command("cluster-2", NAMESPACE, "patch", "crd", CRD, "--type=json", "-p", SCHEMA),
+        f"CRD {CRD} isn't as Helm release enterprise-agent-crds made it, in spec.versions",
+    ),
+    (
+        "object-changed",
+        "cluster-1",
+        by_command("cluster-1", NAMESPACE, "patch", "clusterrole", "enterprise-agent", "-p", '{"rules":[]}'),
+        "ClusterRole enterprise-agent isn't",
+    ),
+    (
+        "object-deleted",
+        "management",
+        by_command(MANAGEMENT, NAMESPACE, "delete", "service", "dashboard"),
+        "Service dashboard in namespace gloo-mesh, of Helm release gloo-mesh-enterprise, is gone.",
+    ),
+    (
+        "crd-missing",
+        "cluster-1",
+        by_command("cluster-1", NAMESPACE, "delete", "crd", CRD),
+        f"There is no CRD {CRD}.",
+    ),
+    (
+        "crd-outdated",
+        "cluster-2",
+        by_command("cluster-2", NAMESPACE, "annotate", "crd", CRD, "crd.solo.io/specHash=0", "--overwrite"),
+        CRD,
+    ),
+]
+
+
+@pytest.mark.parametrize(("code", "where", "plant", "told"), FAULTS, ids=[f"{f[0]}-{n}" for n, f in enumerate(FAULTS)])
+def test_a_planted_fault_is_told_and_nothing_else(site: Site, code: str, where: str, plant: Planted, told: str) -> None:
+    # That all is well again is part of the next fault's test, and of the last test.
+    with plant(site):
+        assert site.comes_to({(code, where)}) == {(code, where)}, [finding.report() for finding in site.told]
+        assert told in site.told[0].what
+
+
+def test_a_certificate_that_ends_soon_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pem, "SOON", timedelta(days=400))
+
+    assert site.comes_to({("certificate-expiring", "management")}) == {("certificate-expiring", "management")}
+    assert "tls.crt of Secret relay-server-tls-secret" in site.told[0].what
+
+
+def test_a_client_certificate_for_anything_but_a_client_is_told(site: Site) -> None:
+    trusted = site.on(MANAGEMENT).get("secret relay-tls-signing-secret")["data"]
+    certificate, key = (base64.b64decode(trusted[name]) for name in ("tls.crt", "tls.key"))
+    signing = Made(x509.load_pem_x509_certificate(certificate), private(key))
+    wrong = signing.issue("agent", names=["cluster-1"], uses=[CLIENT], ca=True, signs=None)
+    content = {"tls.crt": wrong.pem + certificate.decode(), "tls.key": wrong.key_pem}
+
+    with site.on("cluster-1").secret("relay-client-tls-secret", content):
+        assert site.comes_to({("certificate-unusable", "cluster-1")}) == {("certificate-unusable", "cluster-1")}
+        assert "is a CA's certificate" in site.told[0].what
+
+
+def test_a_client_that_nobody_registered_is_told(site: Site) -> None:
+    """A worker that was taken out of the configuration and forgotten, whose agent still runs."""
+    config = configured(site.fleet.file)
+    config["workers"] = {"cluster-1": {}}
+    settings = Settings.parse(config, encrypted(config))
+
+    with site.on(MANAGEMENT).without("kubernetesclusters cluster-2"):
+        assert site.comes_to({("connected-unregistered", "management")}, settings) == {
+            ("connected-unregistered", "management")
+        }
+
+
+def test_an_agent_that_leads_the_management_plane_is_told_beside_who_made_it(site: Site) -> None:
+    agent = site.on("cluster-1")
+    before = agent.get("deployment enterprise-agent")["spec"]["template"]["spec"]["containers"][0]["image"]
+    agent.kubectl(
+        "set", "image", "deployment", "enterprise-agent", f"enterprise-agent={before.replace('1.2.9', '1.3.0')}"
+    )
+    wanted = {("agent-skew", "cluster-1"), ("object-changed", "cluster-1")}
+
+    assert site.comes_to(wanted) == wanted
+    told = {finding.kind.code: finding for finding in site.told}
+    assert "1.3.0" in told["agent-skew"].what
+    assert "spec.template.spec.containers[enterprise-agent].image" in told["object-changed"].what
+    site.run(told["object-changed"].remedy)
+
+
+def test_a_relay_that_died_shows_on_every_side(site: Site) -> None:
+    processes.end([site.process(MANAGEMENT, "relay-server")])
+    wanted = {("relay-metrics-unread", "management"), ("relay-not-answering", "management")}
+
+    assert site.comes_to(wanted) == wanted
+    site.lab.start(MANAGEMENT)
+
+
+def test_no_secret_is_in_what_is_told(site: Site) -> None:
+    on = site.on("cluster-1")
+    with on.secret("relay-identity-token-secret", {"token": "token-canary"}):
+        told = site.fleet.run("check")
+        machine = site.fleet.run("check", "--json")
+
+    assert told.returncode == machine.returncode == 1
+    assert "token-differs" in told.stdout
+    for said in (told.stdout, told.stderr, machine.stdout, machine.stderr):
+        assert "canary" not in said
+        assert "PRIVATE KEY" not in said
+
+
+def test_waiting_says_what_for_and_ends_when_all_is_well(site: Site) -> None:
+    with ghost(site):
+        waited = site.fleet.run("check", "--wait", "1s")
+    again = site.fleet.run("check", "--wait", "1m")
+
+    assert waited.returncode == 1
+    assert "Waiting for: registration-without-agent on management." in waited.stderr
+    assert again.returncode == 0, again.stdout + again.stderr
+
+
+def test_in_the_end_all_is_well_again(site: Site) -> None:
+    assert site.comes_to(set()) == set(), [finding.report() for finding in site.told]
+
+
+def private(key: bytes) -> CertificateIssuerPrivateKeyTypes:
+    read: Any = serialization.load_pem_private_key(key, None)
+    return read

@@ -1,0 +1,262 @@
+"""What a check makes of what it sees, where a lab can't show it."""
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from components.settings import Settings
+from operations.api import Refused, Unanswered
+from operations.check import certificates, hand_changes, relay, releases, workloads
+from operations.check.relay import Gauges
+from operations.check.view import Fleet, View
+from operations.deadline import within
+from operations.findings import Finding
+from operations.releases import Deployed
+from tests import authority
+from tests.relay import Relay, self_signed
+
+METRICS = """\
+# HELP relay_push_clients_connected a gauge
+# TYPE relay_push_clients_connected gauge
+relay_push_clients_connected{cluster="cluster-1"} 1
+relay_push_clients_connected{instance="a", cluster="cluster-2"} 0
+relay_push_clients_connected_total{cluster="cluster-2"} 9
+relay_pull_clients_connected{cluster="cluster-1"} 1
+relay_pull_clients_connected{cluster="cluster-2"} 1e+00
+relay_pull_clients_connected{cluster="dashboard"} 1
+"""
+
+
+@pytest.fixture
+def fleet(config: dict[str, Any], tmp_path: Path) -> Fleet:
+    """The seeds' fleet, both workers registered."""
+    file = tmp_path / "Pulumi.test.yaml"
+    secret = {"licenseKey": {"secure": "…"}}
+    file.write_text(yaml.safe_dump({"config": {f"gloo-mesh:{key}": value for key, value in (config | secret).items()}}))
+    return Fleet(stack="test", settings=Settings.read(file), registered=frozenset({"cluster-1", "cluster-2"}))
+
+
+class Answers:
+    """An API server that has these lists and objects, by path, and writes nothing."""
+
+    def __init__(self, found: dict[str, Any], metrics: str | None = None, proxied: str | None = None) -> None:
+        self.found = found
+        self.asked: list[str] = []
+        self._metrics, self._proxied = metrics, proxied
+
+    def get(self, path: str, **_: str) -> Any:
+        self.asked.append(path)
+        found = self.found.get(path)
+        return {"items": found} if isinstance(found, list) else found
+
+    def names(self, path: str, **query: str) -> list[Any]:
+        found = self.get(path, **query)
+        return [item["metadata"] for item in found["items"]] if found else []
+
+    def tried(self, *_: Any) -> Any:
+        raise Refused(403, "Forbidden", "no")
+
+    def forwarded(self, *_: Any) -> str:
+        if self._metrics is None:
+            raise Unanswered("the forward failed")
+        return self._metrics
+
+    def text(self, path: str) -> str:
+        if self._proxied is None:
+            raise Refused(503, "Unavailable", "nobody there")
+        assert path == "/api/v1/namespaces/gloo-mesh/services/enterprise-networking-admin:http/proxy/metrics"
+        return self._proxied
+
+
+def view(fleet: Fleet, name: str, api: Answers) -> View:
+    cluster = next(cluster for cluster in fleet.settings.clusters if cluster.name == name)
+    return View(cluster, api, fleet)  # pyright: ignore[reportArgumentType]
+
+
+def codes(findings: Any) -> list[tuple[str, str]]:
+    found: list[Finding] = list(findings)
+    return [(finding.kind.code, finding.where) for finding in found]
+
+
+RELAY = {
+    "/apis/apps/v1/namespaces/gloo-mesh/deployments": [
+        {"metadata": {"name": "enterprise-networking"}, "spec": {"selector": {"matchLabels": {"app": "relay"}}}}
+    ],
+    "/api/v1/namespaces/gloo-mesh/pods": [
+        {"metadata": {"name": "relay-1", "labels": {"app": "relay"}}, "status": {"phase": "Running"}}
+    ],
+}
+
+
+def test_the_gauges_are_read_through_a_port_forward(fleet: Fleet) -> None:
+    found = relay.gauges(view(fleet, "management", Answers(RELAY, METRICS)))
+
+    assert found == Gauges(pull={"cluster-1": 1, "cluster-2": 1, "dashboard": 1}, push={"cluster-1": 1, "cluster-2": 0})
+
+
+@pytest.mark.parametrize("found", [RELAY, {}], ids=["no forward", "no pod"])
+def test_without_a_port_forward_the_api_servers_proxy_is_asked(fleet: Fleet, found: dict[str, Any]) -> None:
+    assert relay.gauges(view(fleet, "management", Answers(found, proxied=METRICS))).push["cluster-1"] == 1
+
+
+def test_that_both_ways_are_closed_is_told_with_both_reasons(fleet: Fleet) -> None:
+    at = view(fleet, "management", Answers(RELAY))
+    with pytest.raises(Unanswered) as told:
+        relay.gauges(at)
+
+    finding = relay.metrics_unread(at, told.value)
+    assert finding.kind.code == "relay-metrics-unread"
+    assert "the forward failed" in finding.what
+    assert "nobody there" in finding.what
+
+
+def test_a_pull_without_push_is_half_a_connection_and_the_dashboard_is_none(fleet: Fleet) -> None:
+    found = Gauges(pull={"cluster-1": 1, "cluster-2": 1, "dashboard": 1}, push={"cluster-1": 1})
+
+    assert codes(relay.connections(fleet, found)) == [("agent-half-connected", "cluster-2")]
+
+
+def test_a_push_without_pull_is_half_a_connection_too(fleet: Fleet) -> None:
+    found = Gauges(pull={"cluster-1": 1}, push={"cluster-1": 1, "cluster-2": 1})
+
+    assert codes(relay.connections(fleet, found)) == [("agent-half-connected", "cluster-2")]
+
+
+def test_a_cluster_that_somebody_else_registered_and_that_is_connected_is_well(fleet: Fleet) -> None:
+    both = {"cluster-1": 1, "cluster-2": 1, "theirs": 1}
+
+    others = replace(fleet, registered=fleet.registered | {"theirs"})
+    assert codes(relay.connections(others, Gauges(both, both))) == []
+    assert codes(relay.connections(fleet, Gauges(both, both))) == [("connected-unregistered", "management")]
+
+
+def test_another_authoritys_certificate_is_told_apart_from_no_answer(fleet: Fleet) -> None:
+    ours, theirs = self_signed("enterprise-networking.gloo-mesh"), self_signed("enterprise-networking.gloo-mesh")
+    trusting = replace(fleet, trust={"relay-root-tls-secret": {"ca.crt": ours[0]}})
+    with Relay(*ours).start() as right, Relay(*theirs).start() as wrong, Relay(*ours) as silent:
+        found = list(relay.dialled(trusting, [right.address, wrong.address, silent.address, right.address]))
+        asked = right.asked_for
+
+    assert sorted(finding.kind.code for finding in found) == ["relay-not-answering", "relay-not-trusted"]
+    assert asked == ["enterprise-networking.gloo-mesh"]
+
+
+def test_a_connected_agent_without_its_certificate_is_told(fleet: Fleet) -> None:
+    [finding] = certificates.lost(fleet, ["cluster-1"])
+
+    assert finding.kind.code == "client-certificate-missing"
+    assert "--context cluster-1 -n gloo-mesh rollout restart deployment enterprise-agent" in finding.remedy
+
+
+ROOT = authority.root()
+SIGNING = ROOT.signing()
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        (SIGNING.client("cluster-2"), "is for cluster-2, not for the cluster cluster-1"),
+        (authority.root("another").client("cluster-1"), "was not issued by"),
+        (SIGNING.issue("client", names=["cluster-1"], uses=[authority.CLIENT], ends=-authority.DAY), "ended on"),
+    ],
+    ids=["another name", "another authority", "ended"],
+)
+def test_a_client_certificate_that_the_relay_would_refuse_is_told(
+    fleet: Fleet, made: authority.Made, told: str
+) -> None:
+    trust = {"relay-root-tls-secret": {"ca.crt": ROOT.pem}, "relay-tls-signing-secret": {"tls.crt": SIGNING.pem}}
+    trusting = replace(fleet, trust=trust | {"relay-identity-token-secret": {"token": "t"}})
+    held = {
+        "relay-root-tls-secret": {"ca.crt": ROOT.pem},
+        "relay-identity-token-secret": {"token": "t"},
+        "relay-client-tls-secret": {"tls.crt": made.pem},
+    }
+
+    found = list(certificates.worker(view(trusting, "cluster-1", Answers({})), held))
+    assert codes(found) == [("certificate-unusable", "cluster-1")]
+    assert told in found[0].what
+    held["relay-client-tls-secret"] = {"tls.crt": SIGNING.client("cluster-1").pem}
+    assert codes(certificates.worker(view(trusting, "cluster-1", Answers({})), held)) == []
+
+
+def test_a_rollout_that_hangs_is_not_ready_though_old_pods_are_available(fleet: Fleet) -> None:
+    status = {"observedGeneration": 2, "replicas": 2, "updatedReplicas": 1, "availableReplicas": 1}
+    waiting = {"waiting": {"reason": "ImagePullBackOff"}}
+    found = {
+        "/apis/apps/v1/namespaces/gloo-mesh/deployments": [
+            {"metadata": {"name": "dashboard", "generation": 2}, "spec": {"replicas": 1}, "status": status}
+        ],
+        "/api/v1/namespaces/gloo-mesh/pods": [
+            {
+                "metadata": {"ownerReferences": [{"kind": "ReplicaSet", "name": "dashboard-5d4"}]},
+                "status": {"containerStatuses": [{"state": waiting}]},
+            }
+        ],
+    }
+
+    [finding] = workloads.findings(view(fleet, "management", Answers(found)), ())
+    assert finding.kind.code == "deployment-not-ready"
+    assert "is being rolled out: 1 of 2 replicas are new (ImagePullBackOff)" in finding.what
+
+
+def test_image_tags_that_are_no_versions_are_not_compared(fleet: Fleet) -> None:
+    assert codes(releases.skewed(fleet, "1.2.9", {"cluster-1": "1.3.0-fips", "cluster-2": "1.2.1"})) == [
+        ("agent-skew", "cluster-1")
+    ]
+    assert codes(releases.skewed(fleet, "latest", {"cluster-1": "1.3.0", "cluster-2": None})) == []
+
+
+MANIFEST = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: agent}
+spec:
+  template: {spec: {containers: [{name: agent, image: "agent:1"}]}}
+"""
+
+
+def deployment(**more: Any) -> dict[str, Any]:
+    containers = [{"name": "agent", "image": "agent:1", "imagePullPolicy": "Always"}]
+    spec = {"replicas": 1, "template": {"spec": {"containers": containers}}}
+    return {"metadata": {"name": "agent", "managedFields": []}, "spec": spec | more}
+
+
+def drift(fleet: Fleet, live: dict[str, Any]) -> list[str]:
+    path = "/apis/apps/v1/namespaces/gloo-mesh/deployments"
+    at = view(fleet, "cluster-1", Answers({path: [live]}))
+    found = hand_changes.findings(at, {"enterprise-agent": Deployed("1.2.9", {}, MANIFEST, "gloo-mesh", 4)})
+    return [f"{finding.what} {finding.remedy}" for finding in found]
+
+
+def test_replicas_that_a_manifest_leaves_out_are_one_unless_an_autoscaler_has_them(fleet: Fleet) -> None:
+    autoscaled = deployment(replicas=3)
+    autoscaled["metadata"]["managedFields"] = [
+        {"manager": "kube-controller-manager", "time": "", "fieldsV1": {"f:spec": {"f:replicas": {}}}}
+    ]
+
+    [told] = drift(fleet, deployment(replicas=3))
+    assert "in spec.replicas (by nobody known)." in told
+    assert told.endswith("helm --kube-context cluster-1 -n gloo-mesh rollback enterprise-agent 4")
+    assert drift(fleet, autoscaled) == []
+    assert drift(fleet, deployment()) == []
+
+
+def test_whoever_may_not_try_a_write_is_told_all_the_same(fleet: Fleet) -> None:
+    [told] = drift(fleet, deployment(template={"spec": {"containers": [{"name": "agent", "image": "agent:2"}]}}))
+
+    assert "spec.template.spec.containers[agent].image" in told
+
+
+def test_what_hangs_is_given_up() -> None:
+    asleep = threading.Event()
+    with pytest.raises(TimeoutError):
+        within(0.05, lambda: asleep.wait(30))
+    asleep.set()
+
+    assert within(5, lambda: 3) == 3
+    with pytest.raises(ValueError, match="broken"):
+        within(5, lambda: int("broken"))
