@@ -86,9 +86,9 @@ class Api:
         # An empty list of nothing but metadata comes as null.
         return [item["metadata"] for item in found.get("items") or []] if found else []
 
-    def text(self, path: str) -> str:
+    def text(self, path: str, seconds: float = SECONDS) -> str:
         """What answers in plain text, such as a pod's log, or a Service behind the API server's own proxy."""
-        answer, content = self._answer("GET", path, None, {}, accept="*/*")
+        answer, content = self._answer("GET", path, None, {}, accept="*/*", seconds=seconds)
         if answer.status >= 400:
             raise Refused(answer.status, str(answer.reason), str(answer.reason))
         return content.decode(errors="replace")

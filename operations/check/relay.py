@@ -21,6 +21,9 @@ from operations.findings import Finding, Kind
 DIAL_SECONDS = 3
 """As long as the vendor's own check waits."""
 
+PROXY_SECONDS = 5
+"""Of a pod that can't be reached an API server says nothing for half a minute."""
+
 UNREAD = Kind(
     "relay-metrics-unread",
     why="Nobody can tell which agents are connected.",
@@ -78,7 +81,7 @@ def gauges(view: View) -> Gauges:
     except Unanswered as error:
         proxied = f"/api/v1/namespaces/{view.namespace}/services/{product.METRICS_SERVICE}/proxy/metrics"
         try:
-            text = view.api.text(proxied)
+            text = view.api.text(proxied, PROXY_SECONDS)
         except (Unanswered, Refused) as other:
             raise Unanswered(f"a port-forward says: {error}; the API server's proxy says: {other}") from None
     return Gauges(**{direction: _gauge(text, name) for direction, name in product.CONNECTED_GAUGES.items()})

@@ -65,7 +65,7 @@ class Answers:
             raise Unanswered("the forward failed")
         return self._metrics
 
-    def text(self, path: str) -> str:
+    def text(self, path: str, _: float) -> str:
         if self._proxied is None:
             raise Refused(503, "Unavailable", "nobody there")
         assert path == "/api/v1/namespaces/gloo-mesh/services/enterprise-networking-admin:http/proxy/metrics"
