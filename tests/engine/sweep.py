@@ -151,6 +151,8 @@ class Sweep:
         if write:
             outcome.write = f"{write.cluster}: {write.method} {write.path.partition('?')[0]}"
             outcome.faults += self._converged(point, left)
+        else:
+            outcome.faults.append("nobody was killed: the up never came to this write")
         outcome.seconds = round(time.monotonic() - began, 1)
         return outcome
 
@@ -164,23 +166,26 @@ class Sweep:
 
             def kill(write: Write) -> None:
                 (cli,) = [process for process in program.children() if process.name() == "pulumi"]
-                family.extend(program.children(recursive=True))
-                reached.append(write)
                 match point.victim:
                     case "cli":
-                        end([cli])
+                        doomed = [cli]
                     case "program":
-                        end([program])
+                        doomed = [program]
                     case "provider":
-                        end([_sender(cli, write.port)])
-                        raise ConnectionAbortedError
+                        doomed = [_sender(cli, write.port)]
                     case _:
                         below = self.lab.root / "kwok/clusters" / write.cluster
-                        end([process for _, name, process in components(below) if name == "kube-apiserver"])
-                        # As whatever looks after it would, while the run goes on.
-                        returned.append(threading.Thread(target=self.lab.start, args=(write.cluster,)))
-                        returned[0].start()
-                        raise ConnectionAbortedError
+                        doomed = [process for _, name, process in components(below) if name == "kube-apiserver"]
+                family.extend(program.children(recursive=True))
+                # Only now, because a point where nobody could be found to kill must not count.
+                reached.append(write)
+                end(doomed)
+                if point.victim == "api-server":
+                    # As whatever looks after it would, while the run goes on.
+                    returned.append(threading.Thread(target=self.lab.start, args=(write.cluster,)))
+                    returned[0].start()
+                if point.victim in ("provider", "api-server"):
+                    raise ConnectionAbortedError
 
             self.proxy.count(point.moment, lambda write: write.number == point.number, kill)
             _ended(running)
