@@ -138,7 +138,8 @@ def second(lab: Lab, fleet: Fleet, proxy: Proxy, tmp_path_factory: pytest.TempPa
 def fleet(lab: Lab) -> Iterator[Fleet]:
     """A plain worker, and one with everything; its namespaces are there already."""
     lab.install("cluster-2", "openshift")
-    fleet = Fleet(lab, "clusters", {})
+    # One worker's address is a private one.
+    fleet = Fleet(lab, "clusters", {"gloo-mesh:relay": {"dialFromHere": False}})
     for name in NAMESPACES:
         namespace: Any = {"metadata": {"name": name, "labels": {"owner": "platform"}}}
         fleet.core("cluster-2").create_namespace(namespace)

@@ -1,6 +1,7 @@
 """`make demo`, in a lab of its own."""
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,7 @@ def test_the_demo_deploys_proves_and_changes_nothing_the_second_time(environment
     assert again.returncode == 0, again.stdout + again.stderr
     assert "Nothing changed." in again.stdout
     assert first.stdout.count("verified") == 2
+    assert len(re.findall(r"relay +connected", first.stdout)) == 2
     assert (REPOSITORY / "Pulumi.lab.yaml").read_text() == tracked
 
     found = subprocess.run(

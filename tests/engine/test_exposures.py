@@ -21,13 +21,14 @@ AUTHORITY = "enterprise-networking.gloo-mesh"
 ISTIO = "istio-system"
 GATEWAY = "istio-ingressgateway"
 UNDIALLED = {"dialFromHere": False}
+"""Nothing answers behind the lab's Istio gateway."""
 NODE_PORT_GATEWAY = UNDIALLED | {"istioGateway": {"service": "NodePort"}}
 
 
 @pytest.fixture(scope="module")
 def fleet(lab: Lab) -> Fleet:
     """The fleet behind its load balancer."""
-    fleet = Fleet(lab, "exposures", {"gloo-mesh:relay": UNDIALLED | {"annotations": {"lab/asked-for": "internal"}}})
+    fleet = Fleet(lab, "exposures", {"gloo-mesh:relay": {"annotations": {"lab/asked-for": "internal"}}})
     fleet.up()
     return fleet
 
@@ -93,7 +94,7 @@ def test_a_gateway_pod_that_moved_to_another_node_is_found(fleet: Fleet) -> None
 
 
 def test_behind_the_relays_own_node_port_the_node_of_its_pod_is_dialled(fleet: Fleet) -> None:
-    fleet.configure("relay", UNDIALLED | {"service": "NodePort"})
+    fleet.configure("relay", {"service": "NodePort"})
 
     fleet.up()
 

@@ -4,7 +4,9 @@ import base64
 import json
 import ssl
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from kubernetes import client
 
+from lab import proof
 from lab.fleet import MANAGEMENT, Lab
 from tests.authority import AUTHORITY, Made, root
 from tests.engine.fleet import Fleet, changed
@@ -70,8 +73,9 @@ def test_supplied_certificates_make_relay_and_agents_trust_each_other(fleet: Fle
     issued = Made(x509.load_pem_x509_certificate(signing["tls.crt"].encode()), private(signing["tls.key"])).client("x")
     agent = {"tls.crt": issued.pem + signing["tls.crt"], "tls.key": issued.key_pem}
     assert server == {"tls.key": SERVER.key_pem, "tls.crt": SERVER.pem + MIDDLE.pem, "ca.crt": ROOT.pem}
+    awaited(lambda: connected(fleet) == set(WORKERS))
     for worker in WORKERS:
-        assert secrets(fleet, worker) == {ROOT_SECRET, TOKEN_SECRET}
+        assert secrets(fleet, worker) == {ROOT_SECRET, TOKEN_SECRET, CLIENT_SECRET}
         trusted = content(fleet, worker, ROOT_SECRET)
         assert handshake(server, agent | trusted, AUTHORITY) == "x"
         with pytest.raises(ssl.SSLCertVerificationError):
@@ -86,8 +90,12 @@ def test_each_worker_has_a_certificate_of_its_own_where_the_relay_issues_none(fl
     fleet.configure("pki", {"clientCertificates": "perWorker"})
     for key in ("serverKey", "signingCertificate", "signingKey"):
         fleet.configure(key, None)
+    # As docs/own-pki.md says: the agents have made them.
+    for worker in WORKERS:
+        fleet.core(worker).delete_namespaced_secret(CLIENT_SECRET, "gloo-mesh")
     fleet.up()
 
+    awaited(lambda: connected(fleet) == set(WORKERS))
     server = content(fleet, MANAGEMENT, SERVER_SECRET)
     relay: Any = fleet.apps(MANAGEMENT).read_namespaced_deployment("enterprise-networking", "gloo-mesh")
     assert "--relay-disable-ca=true" in relay.spec.template.spec.containers[0].args
@@ -168,6 +176,22 @@ def test_a_removal_leaves_existing_secrets_alone(fleet: Fleet) -> None:
     fleet.report("remove", "--yes")
 
     assert secrets(fleet, MANAGEMENT) == {SERVER_SECRET, SIGNING_SECRET, ROOT_SECRET}
+
+
+def connected(fleet: Fleet) -> set[str]:
+    """The workers whose agents the relay has let in."""
+    try:
+        streams = proof.gauges(fleet.api(MANAGEMENT))
+    except OSError:
+        return set()
+    return {worker for worker, ways in streams.items() if ways == {"pull": 1, "push": 1}}
+
+
+def awaited(condition: Callable[[], bool]) -> None:
+    until = monotonic() + 300
+    while not condition():
+        assert monotonic() < until
+        sleep(0.1)
 
 
 def secrets(fleet: Fleet, cluster: str) -> set[str]:
