@@ -29,9 +29,9 @@ from lab import LabError
 from lab.fleet import MANAGEMENT, Lab
 from tests.authority import DAY, root
 from tests.engine.fleet import CLIENT_SECRET as CLIENT_SECRET_NAME
-from tests.engine.fleet import Fleet
+from tests.engine.fleet import Fleet, unproven
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, unproven]
 
 WORKER = "cluster-1"
 VERBS: tuple[tuple[str, ...], ...] = (

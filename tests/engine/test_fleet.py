@@ -347,6 +347,25 @@ def test_a_webhook_that_isnt_ready_is_awaited(fleet: Fleet, deployed: Report) ->
     fleet.up()
 
 
+def test_healthy_clusters_complete_though_one_is_down_and_a_later_up_repairs_it(fleet: Fleet, deployed: Report) -> None:
+    fleet.lab.stop("cluster-1")
+    fleet.pulumi("config", "set", "--secret", "gloo-mesh:licenseKey", given="another licence")
+
+    done = fleet.run("up", "--yes", "--json")
+
+    report = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert set(report["unreachable"]) == {"cluster-1"}
+    assert "cluster-1 doesn't answer" in done.stderr
+    assert report["clusters"]["cluster-1"]["failed"] == ["cluster-1-addons-release"]
+    assert report["clusters"]["cluster-2"]["changed"] == {"cluster-2-addons-release": "update"}
+    assert base64.b64decode(fleet.secret(MANAGEMENT, "gloo-mesh-enterprise-license")["key"]) == b"another licence"
+    assert "Traceback" not in done.stderr
+    fleet.lab.start("cluster-1")
+    assert changed(fleet.up()) == {"cluster-1": {"cluster-1-addons-release": "update"}}
+    assert fleet.preview()["changes"] == {}
+
+
 def test_a_middle_worker_comes_and_goes_alone(fleet: Fleet, deployed: Report) -> None:
     fleet.lab.up(3)
     fleet.configure("workers", {worker: {} for worker in (*WORKERS, "cluster-3")})

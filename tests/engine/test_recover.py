@@ -18,9 +18,9 @@ from kubernetes import client
 from lab.cluster import components
 from lab.fleet import MANAGEMENT, Lab
 from lab.plugins import REPOSITORY
-from tests.engine.fleet import NAMESPACES, Fleet, Report, changed
+from tests.engine.fleet import NAMESPACES, Fleet, Report, changed, unproven
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, unproven]
 
 STACK = "crash"
 PATIENCE = 120

@@ -9,9 +9,10 @@ import pytest
 from lab import LabError
 from lab.fleet import Lab
 from lab.proxy import Moment, Proxy
+from tests.engine.fleet import unproven
 from tests.engine.sweep import Point, Run, Sweep
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, unproven]
 
 POINTS: list[tuple[Run, float, Moment, str]] = [
     ("first", 0.02, "after", "provider"),
