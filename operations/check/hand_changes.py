@@ -49,9 +49,10 @@ AUTOSCALER = "kube-controller-manager"
 def findings(view: View, found: Mapping[str, Deployed]) -> Iterator[Finding]:
     """Of one cluster, whose releases are `found`."""
     for name, release in found.items():
-        again = view.again(name, release)
         # That a CRD is gone is told as such.
-        objects = definitions.changed(view, release) if definitions.are(name) else _objects(view, release)
+        crds = definitions.are(name)
+        objects = definitions.changed(view, release) if crds else _objects(view, release)
+        again = view.manifest_again(name, release) if crds else view.again(name, release)
         for called, live, paths in objects:
             if live is None:
                 yield DELETED.found(view.name, f"{called}, of Helm release {name}, is gone.", again)
