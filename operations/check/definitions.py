@@ -48,7 +48,7 @@ def findings(view: View, found: Mapping[str, Deployed]) -> Iterator[Finding]:
     # Charts of a version that was given up may be gone from the folder.
     vendored = _heads(charts.printed(Path(settings.charts_folder), archive)) if archive else {}
     live = _live(view)
-    again = view.again(chart, found[chart]) if chart in found else view.fleet.up
+    again = view.manifest_again(chart, found[chart]) if chart in found else view.fleet.up
     for name, (head, _) in vendored.items():
         if name not in live:
             yield MISSING.found(view.name, f"There is no CRD {name}.", again)
