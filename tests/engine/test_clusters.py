@@ -271,4 +271,5 @@ def test_a_removal_leaves_other_peoples_namespaces_as_they_were(
             assert metadata.labels.get("owner") == owner
             assert not metadata.labels.keys() & {"team", "istio.io/rev"}
         secrets: Any = [fleet.core(cluster).list_namespaced_secret(name) for name in NAMESPACES]
-        assert not [item.metadata.name for listed in secrets for item in listed.items]
+        # An agent that once connected wrote its own certificate there.
+        assert {item.metadata.name for listed in secrets for item in listed.items} <= {"relay-client-tls-secret"}
