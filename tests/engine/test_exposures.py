@@ -10,10 +10,10 @@ import pytest
 from kubernetes import client
 
 from lab.fleet import MANAGEMENT, Lab
-from tests.engine.fleet import Fleet, changed
+from tests.engine.fleet import Fleet, changed, unproven
 from tests.relay import Relay, self_signed
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, unproven]
 
 WORKERS = ("cluster-1", "cluster-2")
 AGENTS = {worker: {f"{worker}-agent": "update"} for worker in WORKERS}

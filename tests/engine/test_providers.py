@@ -28,6 +28,7 @@ from pulumi.runtime._callbacks import _CallbackServicer
 
 from lab.cluster import end
 from lab.fleet import Lab
+from tests.engine.fleet import unproven
 
 pytestmark = pytest.mark.engine
 
@@ -985,6 +986,7 @@ def test_a_provider_that_is_killed_leaves_a_pending_record(
     assert records(core, namespace) == ["pending-install"]
 
 
+@unproven
 def test_a_provider_whose_engine_is_killed_finishes_what_it_is_at(
     trial: Trial,
     connect: Connect,

@@ -18,9 +18,9 @@ from kubernetes import client
 from lab import proof
 from lab.fleet import MANAGEMENT, Lab
 from tests.authority import AUTHORITY, Made, root
-from tests.engine.fleet import Fleet, changed
+from tests.engine.fleet import Fleet, changed, unproven
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, unproven]
 
 WORKERS = ("cluster-1", "cluster-2")
 ROOT = root()

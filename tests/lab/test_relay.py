@@ -283,13 +283,6 @@ def test_a_client_certificate_is_of_the_signing_authority_and_for_its_cluster(fl
         assert held["ca.crt"] in fleet.secret(worker, ROOT_SECRET)["ca.crt"] + "\n"
 
 
-def test_nothing_the_stand_ins_do_looks_like_a_deployments(fleet: Fleet) -> None:
-    written = {event["objectRef"].get("name") for worker in WORKERS for event in fleet.lab.audit(worker)}
-
-    assert TOKEN_SECRET in written
-    assert CLIENT_SECRET not in written
-
-
 def test_an_agent_of_a_cluster_that_is_not_registered_is_let_in(fleet: Fleet) -> None:
     custom = client.CustomObjectsApi(fleet.core(MANAGEMENT).api_client)
     place = ("multicluster.solo.io", "v1alpha1", NAMESPACE, "kubernetesclusters")
