@@ -1,13 +1,12 @@
 """What the tests of every room share: a lab of their own, and a look into its clusters."""
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from lab import plugins
 from lab.fleet import Lab
+from tests.fresh_lab import fresh_lab
 
 
 def pytest_report_header() -> str:
@@ -18,11 +17,5 @@ def pytest_report_header() -> str:
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     """A fresh lab of three clusters, gone again after the module; only the tool cache is shared."""
-    # Not pytest's own folder: its long name would bring socket paths below it to the system's limit.
-    with tempfile.TemporaryDirectory(prefix="lab-") as folder:
-        lab = Lab(Path(folder) / "lab")
-        try:
-            lab.up(workers=2)
-            yield lab
-        finally:
-            lab.down()
+    with fresh_lab(workers=2) as lab:
+        yield lab

@@ -12,7 +12,6 @@ import stat
 import subprocess
 import sys
 import tarfile
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -25,11 +24,11 @@ import pytest
 import yaml
 from kubernetes import client
 
-from lab import LabError
 from lab.fleet import MANAGEMENT, Lab
 from tests.authority import DAY, root
 from tests.engine.fleet import CLIENT_SECRET as CLIENT_SECRET_NAME
 from tests.engine.fleet import Fleet, unproven
+from tests.fresh_lab import fresh_lab, skip_without_engine
 
 pytestmark = [pytest.mark.engine, unproven]
 
@@ -139,19 +138,9 @@ class Lived:
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     """A fresh lab of one worker, or a skip that says what is missing."""
-    with tempfile.TemporaryDirectory(prefix="lab-") as folder:
-        lab = Lab(Path(folder) / "lab")
-        try:
-            lab.up(workers=1)
-            try:
-                lab.tool("pulumi")
-            except LabError:
-                pytest.skip(
-                    "No engine: Pulumi's CLI could be neither downloaded nor built; `python -m lab up` says why."
-                )
-            yield lab
-        finally:
-            lab.down()
+    with fresh_lab(workers=1) as lab:
+        skip_without_engine(lab)
+        yield lab
 
 
 @pytest.fixture(scope="module")

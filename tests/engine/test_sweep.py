@@ -1,16 +1,13 @@
 """The short version of `make sweep`: a few of its points, on the same code."""
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from lab import LabError
-from lab.fleet import Lab
 from lab.proxy import Moment, Proxy
 from tests.engine.fleet import unproven
 from tests.engine.sweep import Point, Run, Sweep
+from tests.fresh_lab import fresh_lab, skip_without_engine
 
 pytestmark = [pytest.mark.engine, unproven]
 
@@ -28,20 +25,12 @@ POINTS: list[tuple[Run, float, Moment, str]] = [
 @pytest.fixture(scope="module")
 def swept() -> Iterator[Sweep]:
     """A fleet of one worker that can be put back to where each up starts."""
-    with tempfile.TemporaryDirectory(prefix="lab-") as folder:
-        lab = Lab(Path(folder) / "lab")
-        try:
-            lab.up(workers=1)
-            try:
-                lab.tool("pulumi")
-            except LabError:
-                pytest.skip("No engine: Pulumi's CLI could be neither downloaded nor built.")
-            with Proxy(lab) as proxy:
-                swept = Sweep(lab, proxy)
-                swept.learn()
-                yield swept
-        finally:
-            lab.down()
+    with fresh_lab(workers=1) as lab:
+        skip_without_engine(lab)
+        with Proxy(lab) as proxy:
+            swept = Sweep(lab, proxy)
+            swept.learn()
+            yield swept
 
 
 @pytest.mark.parametrize(("run", "share", "moment", "victim"), POINTS)

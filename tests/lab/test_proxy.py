@@ -1,11 +1,9 @@
 """The proxy that sweeps and outages are made with must itself be as good as a direct connection."""
 
 import ssl
-import tempfile
 import threading
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +14,7 @@ from urllib3.exceptions import HTTPError, ProtocolError
 from lab.fleet import MANAGEMENT, Lab
 from lab.kubeconfig import DEPLOYER
 from lab.proxy import Proxy, Write
+from tests.fresh_lab import fresh_lab
 
 pytestmark = pytest.mark.lab
 
@@ -23,13 +22,8 @@ pytestmark = pytest.mark.lab
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     """A management cluster alone."""
-    with tempfile.TemporaryDirectory(prefix="lab-") as folder:
-        lab = Lab(Path(folder) / "lab")
-        try:
-            lab.up(workers=0)
-            yield lab
-        finally:
-            lab.down()
+    with fresh_lab(workers=0) as lab:
+        yield lab
 
 
 @pytest.fixture
