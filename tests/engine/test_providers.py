@@ -590,7 +590,7 @@ def test_the_role_of_a_binding_is_changed_by_a_new_binding_and_its_subjects_in_p
 
 
 def test_what_is_somebody_elses_is_read_and_what_is_not_there_fails_the_read(
-    trial: Trial, connect: Connect, core: Core, namespace: str
+    trial: Trial, connect: Connect, core: Core, namespace: str, lab: Lab
 ) -> None:
     core.create_namespaced_secret(namespace, {"metadata": {"name": "made"}, "stringData": {"password": "open-sesame"}})
     core.create_namespaced_config_map(namespace, {"metadata": {"name": "made"}, "data": {"a": "1"}})
@@ -622,7 +622,8 @@ def test_what_is_somebody_elses_is_read_and_what_is_not_there_fails_the_read(
     trial.up(program)
     found = trial.outputs()
     assert found["node"] == "node-2"
-    assert {"type": "InternalIP", "address": "127.0.0.2"} in found["addresses"]
+    second_node = f"{lab.address.removesuffix('1')}2"
+    assert {"type": "InternalIP", "address": second_node} in found["addresses"]
     assert found["ports"]["https"] >= 30000
     assert found["uid"] == core.read_namespaced_secret("made", namespace).metadata.uid
     assert base64.b64decode(found["password"]) == b"open-sesame"
