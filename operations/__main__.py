@@ -4,29 +4,51 @@ A table of contents. Exit codes: 0 well, 1 something failed, was found or was re
 """
 
 import sys
+from collections.abc import Iterable
+from importlib import import_module
 
 import typer
 
 from components.settings import ConfigurationError
 from operations.console import err
 from operations.stack import UsageError
-from operations.verbs import certificates, charts, check, deployment, diff, forget, gather, plan, preflight, recover
 
-app = typer.Typer(
-    help="Run and look after a fleet of Gloo Mesh Enterprise.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-for verb in (plan, preflight, deployment, diff, check, certificates, recover, forget, gather):
-    app.add_typer(verb.app)
-app.add_typer(charts.app, name="charts")
+VERBS = {
+    "plan": "plan",
+    "preflight": "preflight",
+    "preview": "deployment",
+    "up": "deployment",
+    "remove": "deployment",
+    "diff": "diff",
+    "check": "check",
+    "certificates": "certificates",
+    "recover": "recover",
+    "forget": "forget",
+    "gather": "gather",
+    "charts": "charts",
+}
+"""By verb, its module in `operations.verbs`."""
+
+
+def app(modules: Iterable[str] = tuple(VERBS.values())) -> typer.Typer:
+    """The commands of some of the modules."""
+    commands = typer.Typer(
+        help="Run and look after a fleet of Gloo Mesh Enterprise.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    for module in dict.fromkeys(modules):
+        commands.add_typer(import_module(f"operations.verbs.{module}").app)
+    return commands
 
 
 def main() -> None:
     """Run the command line; what is the user's to mend is told as sentences, without a traceback."""
     try:
-        app()
+        # Loading the engine's interface takes as long as a check of a whole fleet, which doesn't need it.
+        asked = [VERBS[word] for word in sys.argv[1:2] if word in VERBS]
+        app(asked or VERBS.values())()
     except (UsageError, ConfigurationError) as error:
         err.print(str(error), markup=False)
         sys.exit(2)

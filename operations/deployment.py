@@ -38,7 +38,7 @@ class Deployment:
         try:
             self._engine = engine.select(stack.name)
         except FileNotFoundError:
-            raise UsageError("Pulumi's CLI, `pulumi`, is not on PATH; install it, or `make demo` builds one.") from None
+            raise UsageError(engine.NO_CLI) from None
         except automation.StackNotFoundError:
             raise UsageError(
                 f"The backend knows no stack {stack.name}; make it with: pulumi stack init {stack.name}"

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 from pulumi import automation
 from pulumi.automation.errors import create_command_error
@@ -17,6 +18,7 @@ from operations.stack import Stack, UsageError
 
 SECONDS = 60
 """Deadline of one command of the CLI that deploys nothing."""
+NO_CLI = "Pulumi's CLI, `pulumi`, is not on PATH; install it, or `make demo` builds one."
 
 
 def select(stack: str) -> automation.Stack:
@@ -56,33 +58,20 @@ def secret_certificates(stack: Stack, settings: Settings) -> dict[str, str]:
 
 def secrets(stack: Stack) -> dict[str, str]:
     """Every secret of a stack's file, by its full key; raises UsageError."""
-    arguments = ["config", "--show-secrets", "--json", "--stack", stack.name, "--config-file", str(stack.file)]
-    try:
-        answer = _Workspace(work_dir=str(program.PROJECT_FOLDER))._run_pulumi_cmd_sync(arguments)
-    except FileNotFoundError:
-        raise UsageError("secrets are decrypted by Pulumi's CLI, `pulumi`, which is not on PATH") from None
-    except automation.CommandError as error:
-        raise UsageError(f"Pulumi can't decrypt them: {last_error(error)}") from None
-    found = json.loads(answer.stdout)
+    found = _configuration(stack, "--show-secrets")
     return {key: str(entry["value"]) for key, entry in found.items() if entry["secret"]}
 
 
 def decrypted(stack: Stack, key: str) -> str:
     """A secret of the stack's file; raises UsageError."""
-    arguments = ["config", "get", f"{PROJECT}:{key}", "--json", "--stack", stack.name, "--config-file", str(stack.file)]
-    try:
-        answer = _Workspace(work_dir=str(program.PROJECT_FOLDER))._run_pulumi_cmd_sync(arguments)
-    except FileNotFoundError:
-        raise UsageError(f"{PROJECT}:{key} is decrypted by Pulumi's CLI, `pulumi`, which is not on PATH.") from None
-    except automation.CommandError as error:
-        raise UsageError(f"Pulumi can't decrypt {PROJECT}:{key}: {last_error(error)}") from None
-    return json.loads(answer.stdout)["value"]
+    return _configuration(stack, "get", f"{PROJECT}:{key}")["value"]
 
 
 def cli(*arguments: str, given: str = "") -> str:
-    """What a command of Pulumi's CLI prints; raises automation.CommandError where it fails, UsageError where it hangs.
+    """What a command of Pulumi's CLI prints; raises automation.CommandError where it fails.
 
-    `given` goes to its standard input, which no list of processes shows.
+    Raises UsageError where it hangs, and where there is none. `given` goes to its standard input, which no list of
+    processes shows.
     """
     try:
         done = subprocess.run(
@@ -94,6 +83,8 @@ def cli(*arguments: str, given: str = "") -> str:
             check=False,
             timeout=SECONDS,
         )
+    except FileNotFoundError:
+        raise UsageError(NO_CLI) from None
     except subprocess.TimeoutExpired:
         raise UsageError(
             f"`pulumi {' '.join(arguments[:2])}` hasn't answered within {SECONDS} s; see whether the backend does."
@@ -113,6 +104,16 @@ def last_error(error: automation.CommandError) -> str:
 def parallel(workers: int) -> int:
     """How many operations at once: a release that waits holds a place of its own."""
     return 16 + 4 * workers
+
+
+def _configuration(stack: Stack, *arguments: str) -> dict[str, Any]:
+    """What the CLI says of a stack's file, decrypted; raises UsageError."""
+    options = ("--json", "--stack", stack.name, "--config-file", str(stack.file))
+    try:
+        return json.loads(cli("config", *arguments, *options))
+    except automation.CommandError as error:
+        named = " ".join(arguments[1:]) or "them"
+        raise UsageError(f"Pulumi can't decrypt {named}: {last_error(error)}") from None
 
 
 class _Workspace(automation.LocalWorkspace):

@@ -31,6 +31,8 @@ class Kind:
     """Whether an `up` would fail over it, or do harm."""
 
     def __post_init__(self) -> None:
+        if self.code in KINDS:
+            raise ValueError(f"{self.code} is the code of another kind of finding already")
         KINDS[self.code] = self
 
     def found(self, where: str, what: str, remedy: str) -> "Finding":

@@ -16,7 +16,7 @@ from operations import charts as vendored
 from operations.console import JsonOption, err, out, print_json
 from operations.stack import UsageError
 
-app = typer.Typer(help="The vendored charts and their lock.", no_args_is_help=True)
+app = typer.Typer(name="charts", help="The vendored charts and their lock.", no_args_is_help=True)
 
 FolderOption = Annotated[Path, typer.Option("--charts", help="The folder of vendored charts.")]
 

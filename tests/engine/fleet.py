@@ -39,6 +39,7 @@ class Fleet:
         self.name = name
         self.file = stack.prepare(lab, name, changes)
         self.scratch = lab.root / "tmp" / "operations"
+        self.scratch.mkdir(exist_ok=True)
         self.environment: dict[str, str] = {}
         """What whoever runs the commands has over the lab's."""
 
@@ -52,7 +53,6 @@ class Fleet:
 
     def start(self, verb: str, *options: str) -> subprocess.Popen[str]:
         """One operations command, as a user starts it; temporary files go to `scratch`."""
-        self.scratch.mkdir(exist_ok=True)
         return subprocess.Popen(
             [sys.executable, "-m", "operations", verb, "--stack", self.name, *options],
             cwd=REPOSITORY,
@@ -69,9 +69,11 @@ class Fleet:
 
     def run(self, verb: str, *options: str) -> subprocess.CompletedProcess[str]:
         """One operations command to its end; it leaves no temporary file behind."""
+        # Another command may be under way.
+        before = set(self.scratch.iterdir())
         with self.start(verb, *options) as running:
             told, complained = running.communicate()
-        assert [path.name for path in self.scratch.iterdir()] == []
+        assert set(self.scratch.iterdir()) <= before
         return subprocess.CompletedProcess(running.args, running.returncode, told, complained)
 
     def report(self, verb: str, *options: str) -> Report:

@@ -192,7 +192,6 @@ class Sweep:
             self.proxy.count()
         for thread in returned:
             thread.join()
-        shutil.rmtree(self.fleet.scratch, ignore_errors=True)
         return (reached[0] if reached else None), family
 
     def _converged(self, point: Point, left: list[psutil.Process]) -> Iterator[str]:
@@ -213,6 +212,7 @@ class Sweep:
         if told and (changed := changed_in(json.loads(told))):
             yield f"preview would change {changed}"
         yield from self._ending().faults(self.endings[point.run])
+        yield from (f"{path.name} is left among temporary files" for path in self.fleet.scratch.iterdir())
         yield from (f"{name} is another now" for name, data in self._pki().items() if pki.get(name, data) != data)
 
     def _command(self, verb: str, *options: str) -> tuple[str, list[str]]:
@@ -271,6 +271,8 @@ class Sweep:
                 shutil.copytree(place, kept)
 
     def _put_back(self, run: Run) -> None:
+        shutil.rmtree(self.fleet.scratch)
+        self.fleet.scratch.mkdir()
         with self._stopped():
             for place, kept in self._places(run):
                 shutil.rmtree(place)

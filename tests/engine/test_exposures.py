@@ -1,15 +1,14 @@
 """Every way to reach the relay, one after the other on one fleet: what agents dial is read from their Deployments."""
 
 import base64
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
 from kubernetes import client
 
 from lab.fleet import MANAGEMENT, Lab
+from tests.awaiting import awaited
 from tests.engine.fleet import Fleet, changed, unproven
 from tests.relay import Relay, self_signed
 
@@ -165,10 +164,3 @@ def address_of(fleet: Fleet, node: str) -> str:
     found: Any = fleet.core(MANAGEMENT).read_node(node)
     (address,) = [entry.address for entry in found.status.addresses if entry.type == "InternalIP"]
     return address
-
-
-def awaited(condition: Callable[[], bool]) -> None:
-    until = monotonic() + 300
-    while not condition():
-        assert monotonic() < until
-        sleep(0.1)

@@ -3,8 +3,6 @@
 import base64
 import json
 import signal
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,6 +16,7 @@ from kubernetes import client
 from lab.cluster import Event, components
 from lab.fleet import MANAGEMENT, Lab
 from lab.kubeconfig import DEPLOYER
+from tests.awaiting import awaited
 from tests.engine.fleet import Fleet, Report, changed
 
 pytestmark = pytest.mark.engine
@@ -335,12 +334,11 @@ def test_a_webhook_that_isnt_ready_is_awaited(fleet: Fleet, deployed: Report) ->
         try:
             up = pool.submit(fleet.up)
             # Twice, so that it was tried again. The preview's dry runs ask webhooks too.
-            tried = until(lambda: unanswered(fleet.lab) > 1)
+            awaited(lambda: unanswered(fleet.lab) > 1)
         finally:
             admission.delete_validating_webhook_configuration("nowhere")
         report = up.result()
 
-    assert tried
     assert changed(report) == {"management": {"virtual-mesh-mesh": "update"}}
     assert fleet.custom(*MESH, "virtualmeshes")["virtual-mesh"]["spec"]["federation"] == {"selectors": []}
     fleet.configure("virtualMesh", {"globalAccessPolicy": "ENABLED"})
@@ -485,14 +483,6 @@ def unanswered(lab: Lab) -> int:
     """How many writes, dry runs among them, an API server failed because a webhook didn't answer."""
     log = (lab.root / "kwok/clusters" / MANAGEMENT / "logs/audit.log").read_text()
     return sum("/virtualmeshes/" in line and "failed calling webhook" in line for line in log.splitlines())
-
-
-def until(look: Callable[[], bool], seconds: float = 300) -> bool:
-    """Whether `look` came true in time."""
-    deadline = time.monotonic() + seconds
-    while not look() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return look()
 
 
 def deployments(fleet: Fleet, cluster: str, namespace: str) -> set[str]:

@@ -28,6 +28,7 @@ from operations.preflight.ownership import NAMESPACE
 from operations.preflight.permissions import Need
 from operations.stack import Stack
 from operations.state import RELEASE
+from tests.awaiting import awaited
 from tests.engine.fleet import Fleet, Report, unproven
 
 pytestmark = pytest.mark.engine
@@ -190,7 +191,7 @@ def namespace(fleet: Fleet, name: str = "gloo-mesh") -> Iterator[Any]:
         yield core
     finally:
         core.delete_namespace(name)
-        until(lambda: name not in [item.metadata.name for item in core.list_namespace().items])
+        awaited(lambda: name not in [item.metadata.name for item in core.list_namespace().items])
 
 
 @contextmanager
@@ -239,7 +240,7 @@ def crd(fleet: Fleet) -> Iterator[None]:
         yield
     finally:
         api.delete_custom_resource_definition(name)
-        until(lambda: name not in [item.metadata.name for item in api.list_custom_resource_definition().items])
+        awaited(lambda: name not in [item.metadata.name for item in api.list_custom_resource_definition().items])
 
 
 def patched(cluster: str, read: str, name: str, there: Any, back: Any, kind: str = "apps") -> Plant:
@@ -268,7 +269,7 @@ def no_load_balancer(fleet: Fleet) -> Iterator[None]:
         yield
     finally:
         core.patch_namespaced_service(name, within, {"metadata": {"annotations": {"lab/load-balancer": None}}})
-        until(lambda: core.read_namespaced_service(name, within).status.load_balancer.ingress)
+        awaited(lambda: core.read_namespaced_service(name, within).status.load_balancer.ingress)
 
 
 @contextmanager
@@ -320,7 +321,7 @@ def without_gateways(fleet: Fleet) -> Iterator[None]:
             for version in found.spec.versions:
                 version.served = served if version.name == "v1beta1" else version.served
             api.replace_custom_resource_definition(name, found)
-        until(lambda: seen() is served)
+        awaited(lambda: seen() is served)
 
     def seen() -> bool:
         listed: Any = core.get_api_resources("networking.istio.io", "v1beta1")
@@ -434,7 +435,7 @@ def test_another_stacks_fleet_is_told_by_that_stacks_name(fleet: Fleet, looker: 
         (finding,) = looker.findings({"management": EXISTING["management"]})
     finally:
         core.delete_namespace("gloo-mesh")
-        until(lambda: "gloo-mesh" not in [item.metadata.name for item in core.list_namespace().items])
+        awaited(lambda: "gloo-mesh" not in [item.metadata.name for item in core.list_namespace().items])
 
     assert finding.kind.code == "another-fleet"
     assert "the stack older deployed" in finding.what
@@ -552,16 +553,16 @@ def test_each_right_that_is_missing_is_told_and_no_other(
     # Of each resource one verb; what the rules review doesn't show is asked for right by right.
     lacking = {(need.group, need.resource, need.namespace): need for need in one.needs}
     try:
-        until(lambda: not told())
+        awaited(lambda: not told())
         for need in lacking.values():
             one.allow([other for other in one.needs if (other.group, other.resource, other.verbs) != key(need)])
-            until(told)
+            awaited(told)
             (finding,) = told()
             granting = need.verbs[0] in ("escalate", "bind")
             assert finding.kind.code == ("granting-not-allowed" if granting else "permission-missing")
             assert f"{need.verbs[0]} {need.resource}" in finding.what
             one.allow(one.needs)
-            until(lambda: not told())
+            awaited(lambda: not told())
     finally:
         one.allow(one.needs)
 
@@ -654,10 +655,3 @@ def run(fleet: Fleet, commands: str) -> None:
     environment["PATH"] = f"{fleet.lab.root / 'bin'}{os.pathsep}{environment['PATH']}"
     environment["KUBECONFIG"] = str(fleet.lab.kubeconfig)
     subprocess.run(commands, shell=True, env=environment, check=True, capture_output=True)
-
-
-def until(look: Callable[[], object], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not look():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

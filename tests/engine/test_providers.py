@@ -7,7 +7,6 @@ import secrets
 import signal
 import subprocess
 import tarfile
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -28,6 +27,7 @@ from pulumi.runtime._callbacks import _CallbackServicer
 
 from lab.cluster import end
 from lab.fleet import Lab
+from tests.awaiting import awaited
 from tests.engine.fleet import unproven
 
 pytestmark = pytest.mark.engine
@@ -544,7 +544,7 @@ def test_a_patch_makes_the_namespace_that_is_not_there_even_when_it_is_taken_bac
     assert core.read_namespace(name).metadata.labels["trial"] == "yes"
 
     core.delete_namespace(name)
-    await_condition(lambda: name not in [item.metadata.name for item in core.list_namespace().items])
+    awaited(lambda: name not in [item.metadata.name for item in core.list_namespace().items])
     trial.stack.destroy()
     assert "trial" not in core.read_namespace(name).metadata.labels
     core.delete_namespace(name)
@@ -595,7 +595,7 @@ def test_what_is_somebody_elses_is_read_and_what_is_not_there_fails_the_read(
     core.create_namespaced_secret(namespace, {"metadata": {"name": "made"}, "stringData": {"password": "open-sesame"}})
     core.create_namespaced_config_map(namespace, {"metadata": {"name": "made"}, "data": {"a": "1"}})
     gateway = "istio-system/istio-ingressgateway"
-    await_condition(lambda: core.read_namespaced_endpoints(*reversed(gateway.split("/"))).subsets)
+    awaited(lambda: core.read_namespaced_endpoints(*reversed(gateway.split("/"))).subsets)
 
     def program() -> None:
         options = connect()
@@ -714,7 +714,7 @@ def test_what_a_webhook_that_is_not_ready_refuses_can_be_tried_again_by_a_hook(
             refused = "failed calling webhook" in str(error.body)
         return refused
 
-    await_condition(acts)
+    awaited(acts)
     assert trial.up(program).items() >= {"gateway": "create"}.items()
     assert len(told) == 1
     assert "failed calling webhook" in told[0]
@@ -953,7 +953,7 @@ def test_an_interrupted_release_is_recorded_as_failed_and_upgraded_by_the_next_r
 
     with ThreadPoolExecutor() as pool:
         running = pool.submit(trial.failing_up, lambda: program(skip_await=False))
-        await_condition(lambda: records(core, namespace) == ["pending-install"])
+        awaited(lambda: records(core, namespace) == ["pending-install"])
         (engine,) = [process for process in psutil.Process().children() if "up" in process.cmdline()]
         engine.send_signal(signal.SIGINT)
         running.result()
@@ -977,7 +977,7 @@ def test_a_provider_that_is_killed_leaves_a_pending_record(
 
     with ThreadPoolExecutor() as pool:
         running = pool.submit(trial.failing_up, program)
-        await_condition(lambda: records(core, namespace) == ["pending-install"])
+        awaited(lambda: records(core, namespace) == ["pending-install"])
         (provider,) = [process for process in psutil.Process().children(recursive=True) if serves_kubernetes(process)]
         helpers = provider.children(recursive=True)
         provider.kill()
@@ -1002,14 +1002,14 @@ def test_a_provider_whose_engine_is_killed_finishes_what_it_is_at(
 
     with ThreadPoolExecutor() as pool:
         running = pool.submit(trial.failing_up, program)
-        await_condition(lambda: records(core, namespace) == ["pending-install"])
+        awaited(lambda: records(core, namespace) == ["pending-install"])
         (engine,) = [process for process in psutil.Process().children() if "up" in process.cmdline()]
         (provider,) = [process for process in engine.children() if serves_kubernetes(process)]
         engine.kill()
         running.result()
     core.patch_namespaced_persistent_volume_claim_status("never", namespace, {"status": {"phase": "Bound"}})
 
-    await_condition(lambda: records(core, namespace) == ["deployed"])
+    awaited(lambda: records(core, namespace) == ["deployed"])
     # The real plugin asks every five minutes only whether its engine is still there.
     end([provider])
     trial.stack.cancel()
@@ -1019,10 +1019,3 @@ def test_a_provider_whose_engine_is_killed_finishes_what_it_is_at(
 def serves_kubernetes(process: psutil.Process) -> bool:
     command = " ".join(process.cmdline())
     return "pulumi-resource-kubernetes" in command or "lab.providers kubernetes" in command
-
-
-def await_condition(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline, "what was waited for never came"
-        time.sleep(0.1)

@@ -5,9 +5,7 @@ import os
 import re
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +16,7 @@ from kubernetes import client
 from lab.cluster import components
 from lab.fleet import MANAGEMENT, Lab
 from lab.plugins import REPOSITORY
+from tests.awaiting import awaited
 from tests.engine.fleet import NAMESPACES, Fleet, Report, changed, unproven
 
 pytestmark = [pytest.mark.engine, unproven]
@@ -34,7 +33,7 @@ def fleet(lab: Lab) -> Fleet:
 
 def test_an_up_that_is_killed_while_helm_installs_is_recovered_and_finished(fleet: Fleet) -> None:
     with frozen(fleet.lab, "cluster-1"), up(fleet) as running:
-        until(lambda: "pending-install" in statuses(fleet, "cluster-1").get("enterprise-agent", []))
+        awaited(lambda: "pending-install" in statuses(fleet, "cluster-1").get("enterprise-agent", []))
         end(command_line(running))
         running.wait(PATIENCE)
         refused = fleet.run("up", "--yes")
@@ -55,7 +54,7 @@ def test_an_up_that_is_killed_while_helm_installs_is_recovered_and_finished(flee
 def test_an_up_whose_plugins_are_killed_while_helm_installs_is_recovered_and_finished(fleet: Fleet) -> None:
     fleet.configure("workers", {"cluster-1": {}, "cluster-2": {}})
     with frozen(fleet.lab, "cluster-2"), up(fleet) as running:
-        until(lambda: "pending-install" in statuses(fleet, "cluster-2").get("enterprise-agent", []))
+        awaited(lambda: "pending-install" in statuses(fleet, "cluster-2").get("enterprise-agent", []))
         end(*plugins(running))
         assert running.wait(PATIENCE) == 1
 
@@ -73,7 +72,7 @@ def test_recovery_is_refused_while_an_update_runs_and_an_upgrade_that_is_killed_
 ) -> None:
     fleet.configure("defaults", {"resources": {"requests": {"cpu": "70m"}}})
     with frozen(fleet.lab, "cluster-1"), up(fleet) as running:
-        until(lambda: "pending-upgrade" in statuses(fleet, "cluster-1")["enterprise-agent"])
+        awaited(lambda: "pending-upgrade" in statuses(fleet, "cluster-1")["enterprise-agent"])
         refused = recover(fleet, "--yes", "--force")
         assert running.poll() is None
         end(command_line(running), *plugins(running))
@@ -240,13 +239,7 @@ def converged(fleet: Fleet) -> dict[str, dict[str, str]]:
 @contextmanager
 def up(fleet: Fleet) -> Iterator[subprocess.Popen[str]]:
     """An up under way; what it leaves running is ended."""
-    scratch = fleet.lab.root / "tmp/operations"
-    scratch.mkdir(exist_ok=True)
-    environment = {**fleet.lab.environment(), "GLOO_MESH_LAB": str(fleet.lab.root), "TMPDIR": str(scratch)}
-    command = [sys.executable, "-m", "operations", "up", "--stack", fleet.name, "--yes"]
-    with subprocess.Popen(
-        command, cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True
-    ) as running:
+    with fleet.start("up", "--yes") as running:
         try:
             yield running
         finally:
@@ -286,13 +279,6 @@ def frozen(lab: Lab, cluster: str) -> Iterator[None]:
         yield
     finally:
         process.send_signal(signal.SIGCONT)
-
-
-def until(look: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not look():
-        assert time.monotonic() < deadline, "it doesn't come to that"
-        time.sleep(0.05)
 
 
 def statuses(fleet: Fleet, cluster: str) -> dict[str, list[str]]:

@@ -4,9 +4,7 @@ import base64
 import json
 import ssl
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -18,6 +16,7 @@ from kubernetes import client
 from lab import proof
 from lab.fleet import MANAGEMENT, Lab
 from tests.authority import AUTHORITY, Made, root
+from tests.awaiting import awaited
 from tests.engine.fleet import Fleet, changed, unproven
 
 pytestmark = [pytest.mark.engine, unproven]
@@ -185,13 +184,6 @@ def connected(fleet: Fleet) -> set[str]:
     except OSError:
         return set()
     return {worker for worker, ways in streams.items() if ways == {"pull": 1, "push": 1}}
-
-
-def awaited(condition: Callable[[], bool]) -> None:
-    until = monotonic() + 300
-    while not condition():
-        assert monotonic() < until
-        sleep(0.1)
 
 
 def secrets(fleet: Fleet, cluster: str) -> set[str]:

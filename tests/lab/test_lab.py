@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from kubernetes import client, config, utils
 from lab import LabError, cluster, kubeconfig
 from lab.cluster import COMPONENTS, components
 from lab.fleet import MANAGEMENT, Lab
+from tests.awaiting import awaited
 
 pytestmark = pytest.mark.lab
 
@@ -58,13 +58,6 @@ def run(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def processes(lab: Lab) -> dict[str, dict[str, int]]:
     return {row["cluster"]: row["components"] for row in lab.status()}
-
-
-def awaited(condition: Callable[[], Any]) -> Any:
-    until = time.monotonic() + 60
-    while not (value := condition()) and time.monotonic() < until:
-        time.sleep(0.1)
-    return value
 
 
 def make_namespace(lab: Lab, cluster: str, name: str, labels: dict[str, str]) -> None:

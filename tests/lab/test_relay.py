@@ -5,7 +5,6 @@ import http.client
 import os
 import re
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +19,7 @@ from kubernetes import client, config
 from lab import proof
 from lab.fleet import MANAGEMENT, Lab
 from tests.authority import AUTHORITY, CLIENT, DAY, Made, root
+from tests.awaiting import awaited
 
 pytestmark = pytest.mark.lab
 
@@ -100,14 +100,6 @@ class Fleet:
     def process(self, cluster: str, name: str) -> psutil.Process:
         (row,) = [row for row in self.lab.status() if row["cluster"] == cluster]
         return psutil.Process(row["components"][name])
-
-
-def awaited(condition: Callable[[], Any]) -> Any:
-    until = time.monotonic() + 60
-    while not (value := condition()):
-        assert time.monotonic() < until
-        time.sleep(0.1)
-    return value
 
 
 def streams(fleet: Fleet, worker: str = WORKER) -> dict[str, int] | None:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.main import get_group
 
+from operations.__main__ import VERBS, app
 from operations.program import PROJECT_FOLDER
 from tests.unit.conftest import LICENSE
 from tests.unit.test_vendored_charts import chart
@@ -23,6 +25,19 @@ def operations(lab: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
+
+
+def test_every_verb_is_found_in_its_own_module_alone() -> None:
+    assert get_group(app()).commands.keys() == VERBS.keys()
+    for verb, module in VERBS.items():
+        assert verb in get_group(app([module])).commands
+
+
+def test_a_verb_that_is_none_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    done = operations(tmp_path, "preflihgt", "--stack", "lab")
+
+    assert done.returncode == 2
+    assert "preflight" in done.stderr
 
 
 def test_a_stack_nobody_configured_is_refused_with_those_there_are(tmp_path: Path) -> None:

@@ -5,11 +5,17 @@ import re
 import pytest
 
 from lab.plugins import REPOSITORY
-from operations import __main__ as command_line
+from operations.__main__ import app
 from operations.findings import KINDS, Kind
 
 # Whoever looks for a kind of finding declares it, and the command line knows them all.
-CODES = sorted(KINDS) if command_line else []
+app()
+CODES = sorted(KINDS)
+
+
+def test_a_code_belongs_to_one_kind_alone() -> None:
+    with pytest.raises(ValueError, match="release-pending"):
+        Kind("release-pending", why="It is another.", page="example")
 
 
 def test_a_finding_tells_machines_all_that_it_tells_people() -> None:

@@ -15,7 +15,7 @@ from lab.plugins import REPOSITORY
 from operations.__main__ import app
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("**/*.md"))]
-VERBS = get_command(app)
+VERBS = get_command(app())
 
 
 def blocks(page: Path, language: str) -> list[str]:
