@@ -40,7 +40,7 @@ PORTS = range(18000, 32000)
 _choosing_ports = threading.Lock()
 WRITING_VERBS = {"create", "update", "patch", "delete", "deletecollection"}
 # Half as many garbage collections make starting a sixth cheaper; the limit keeps that from costing memory.
-THRIFT = {"GOGC": "200", "GOMEMLIMIT": "400MiB"}
+THRIFT = {"GOGC": "400", "GOMEMLIMIT": "600MiB"}
 # What these look after doesn't occur in the lab; their caches would cost memory in every cluster.
 IDLE_CONTROLLERS = (
     "certificatesigningrequest-approving",
