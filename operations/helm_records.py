@@ -69,7 +69,9 @@ def judged(release: Release, statuses: Mapping[int, str]) -> Judgement:
     installing = [revision for revision in unfinished if statuses[revision] == "pending-install"]
     failed = [revision for revision in unfinished if revision not in installing]
     unknown = in_force and not release.known
-    return Judgement(release, statuses, removed=installing, failed=failed, unknown=unknown, again=halved)
+    # A refresh takes what Helm was last told for what is there; of an unknown release it doesn't know what is secret.
+    again = bool(failed) or unknown
+    return Judgement(release, statuses, removed=installing, failed=failed, unknown=unknown, again=again)
 
 
 def statuses(api: Api, namespace: str) -> dict[str, dict[int, str]]:

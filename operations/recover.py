@@ -1,6 +1,6 @@
 """After a crash: what is in the way of the next `up`, and its removal, so that one `up` converges.
 
-Owns the order: whoever may still be at work first, then Helm's records, then the state. What was made stays; the state
+Owns the order: whoever may still be at work first, then the state, then Helm's records. What was made stays; the state
 learns of it, and what the state only meant to make is dropped.
 """
 
@@ -132,6 +132,10 @@ def found(deployment: Deployment, stack: str) -> Recovery:
 
 def mend(deployment: Deployment, stack: str, recovery: Recovery) -> None:
     """Do what was found to be needed; raises UsageError with what could not be done."""
+    # Before the records, which a recovery that is cut off in between finds again.
+    again = {judged.release.urn for judged in recovery.judgements if judged.again}
+    if recovery.adopted or recovery.pending or again:
+        state.put_back(stack, state.worn(state.adopted(state.exported(stack), recovery.adopted), again))
     judgements = [judged for judged in recovery.judgements if judged.removed or judged.failed]
 
     def at(cluster: ClusterSettings, api: Api) -> None:
@@ -143,9 +147,6 @@ def mend(deployment: Deployment, stack: str, recovery: Recovery) -> None:
     clusters = [cluster for cluster in recovery.clusters if cluster.name in written]
     failed = look(clusters, at, SECONDS).unseen
     recovery.unseen |= {name: reason(error) for name, error in failed.items()}
-    again = {judged.release.urn for judged in judgements if judged.again}
-    if recovery.adopted or recovery.pending or again:
-        state.put_back(stack, state.worn(state.adopted(state.exported(stack), recovery.adopted), again))
     if recovery.adopted:
         refreshed = deployment.refresh([entry["urn"] for entry in recovery.adopted])
         if refreshed.errors:

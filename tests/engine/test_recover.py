@@ -338,7 +338,8 @@ def forgetting(entry: dict[str, Any], urns: set[str]) -> dict[str, Any]:
 
 def entries(fleet: Fleet, but: str) -> dict[str, Any]:
     """What the state holds of every cluster but one, what depends on what aside."""
-    resources = json.loads(fleet.pulumi("stack", "export"))["deployment"]["resources"]
+    # In clear, because a secret is another each time it is encrypted.
+    resources = json.loads(fleet.pulumi("stack", "export", "--show-secrets"))["deployment"]["resources"]
     return {
         entry["urn"]: {key: entry.get(key) for key in ("id", "type", "inputs", "outputs", "provider", "parent")}
         for entry in resources
