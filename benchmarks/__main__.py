@@ -1,7 +1,8 @@
 """`python -m benchmarks`: the program against the shell flow, as ratios of medians in one run.
 
-Owns the comparison: fresh clusters for each tool and round, the tools by turns, the same charts, waits and
-API servers. Writes `.lab/bench.json`, a list of records (see `measure.Record`).
+Owns the comparison: fresh clusters for each tool and round, the tools by turns, the same charts, waits and API
+servers; and what the operations commands take on the fleet that the program made. Writes `.lab/bench.json`, a list of
+records (see `measure.Record`).
 """
 
 import json
@@ -65,13 +66,34 @@ def _round(tool: str, workers: int) -> list[Record]:
                 return [_run(lab, tool, "first", [str(SEED_FLOW), str(workers)])]
             file = stack.prepare(lab, "bench")
             command = [sys.executable, "-m", "benchmarks.up", "bench", str(file), str(workers)]
-            return [_run(lab, tool, phase, command) for phase in ("first", "unchanged")]
+            deployed = [_run(lab, tool, phase, command) for phase in ("first", "unchanged")]
+            return deployed + _operated(lab)
         finally:
             lab.down()
 
 
-def _run(lab: Lab, tool: str, phase: str, command: list[str]) -> Record:
+def _operated(lab: Lab) -> list[Record]:
+    """The commands on a fleet where nothing changes; the last with every third cluster dead."""
+
+    def run(phase: str, module: str, *arguments: str, well: bool = True) -> Record:
+        command = [sys.executable, "-m", module, *arguments, "--stack", "bench"]
+        return _run(lab, "operations", phase, command, well=well)
+
+    # Agents connect in their own time.
+    run("settling", "operations", "check", "--wait", "2m")
+    records = [
+        run("up without preflight", "benchmarks.unguarded", "up", "--yes"),
+        run("up", "operations", "up", "--yes"),
+        run("check", "operations", "check"),
+    ]
+    for worker in lab.clusters()[1::3]:
+        lab.stop(worker)
+    return [*records, run("preflight, a third dead", "operations", "preflight", well=False)]
+
+
+def _run(lab: Lab, tool: str, phase: str, command: list[str], *, well: bool = True) -> Record:
     environment = lab.environment() | {
+        "GLOO_MESH_LAB": str(lab.root),
         "KUBECONFIG": str(lab.kubeconfig),
         "CHARTS": str(lab.packages),
         "VERSION": VERSION,
@@ -79,12 +101,13 @@ def _run(lab: Lab, tool: str, phase: str, command: list[str]) -> Record:
         "PARALLEL": "1" if tool == "seeds-parallel" else "",
         "TMPDIR": str(lab.root / "tmp"),
     }
-    if tool == "program":
+    if tool in ("program", "operations"):
         # The SDK would copy it into the state.
         del environment["KUBECONFIG"]
-    _warm(lab)
+    if well:
+        _warm(lab)
     before = _writes(lab)
-    seconds, peak = timed(command, environment, plugins.REPOSITORY)
+    seconds, peak = timed(command, environment, plugins.REPOSITORY, well=well)
     return Record(
         tool=tool,
         workers=len(lab.clusters()) - 1,

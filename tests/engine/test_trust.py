@@ -17,9 +17,9 @@ from lab import proof
 from lab.fleet import MANAGEMENT, Lab
 from tests.authority import AUTHORITY, Made, root
 from tests.awaiting import awaited
-from tests.engine.fleet import Fleet, changed, unproven
+from tests.engine.fleet import Fleet, changed
 
-pytestmark = [pytest.mark.engine, unproven]
+pytestmark = pytest.mark.engine
 
 WORKERS = ("cluster-1", "cluster-2")
 ROOT = root()
