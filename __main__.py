@@ -2,19 +2,18 @@
 
 import pulumi
 
-from components import product
+from components import configuration, product
 from components.addons import Addons, AddonsArgs
 from components.cluster import connect
 from components.fleet import Fleet, FleetArgs
 from components.management_plane import ManagementPlane, ManagementPlaneArgs
 from components.relay_exposure import RelayExposure, RelayExposureArgs, no_address
 from components.relay_pki import RelayPki, RelayPkiArgs
-from components.settings import Settings
 from components.upgrade import before_upgrade
 from components.virtual_mesh import VirtualMesh, VirtualMeshArgs, webhook_not_ready
 from components.worker_cluster import WorkerCluster, WorkerClusterArgs
 
-settings = Settings.load()
+settings = configuration.load()
 charts = settings.charts
 told = no_address(settings.management_cluster, settings.namespace, settings.relay)
 not_ready = webhook_not_ready()
@@ -29,7 +28,7 @@ pki = RelayPki(
         workers=sorted(settings.workers),
         protect=settings.protect,
         pki=settings.pki,
-        pems=settings.pems,
+        pems=configuration.pems(settings),
     ),
     pulumi.ResourceOptions(provider=on_management),
 )
@@ -75,7 +74,6 @@ for cluster in settings.worker_clusters:
             authority=settings.authority,
             relay_address=relay.address_for(cluster.relay_address),
             before_upgrade=on_upgrade,
-            secret=settings.secret,
             management=management,
             management_provider=on_management,
             webhook_not_ready=not_ready,
@@ -89,7 +87,7 @@ for cluster in settings.worker_clusters:
     if cluster.addons.enabled:
         addons = Addons(
             f"{cluster.name}-addons",
-            AddonsArgs(cluster=cluster, charts=own_charts, before_upgrade=on_upgrade, secret=settings.secret),
+            AddonsArgs(cluster=cluster, charts=own_charts, before_upgrade=on_upgrade),
             on_worker,
         )
         values[f"{cluster.name}/{product.ADDONS_RELEASE}"] = addons.masked_values

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components import product
+from components import configuration, product
 from components.images import pull_secret
 from components.management_values import management_values
 from components.namespace import Namespace, namespace
@@ -53,7 +53,7 @@ class ManagementPlane(pulumi.ComponentResource):
             secret(f"{name}-{secret_name}", secret_name, within, content, child)
             for secret_name, content in args.pki.management_secrets().items()
         ]
-        secrets += pull_secret(f"{name}-pull-secret", cluster.images, within, settings.secret, child)
+        secrets += pull_secret(f"{name}-pull-secret", cluster.images, within, child)
         self.crds = crds_release(f"{name}-crds", charts, product.MANAGEMENT_CHART, within, args.before_upgrade, child)
         certificates = args.pki.management_fingerprint()
         self.release = release(
@@ -63,7 +63,7 @@ class ManagementPlane(pulumi.ComponentResource):
             product.MANAGEMENT_CHART,
             within,
             args.before_upgrade,
-            values=management_values(settings, certificates, settings.secret),
+            values=management_values(settings, certificates, configuration.secret),
             timeout=settings.relay.ready_within,
             opts=pulumi.ResourceOptions(
                 parent=self,

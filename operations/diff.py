@@ -17,7 +17,8 @@ from components.versions import is_downgrade
 from operations import crds, engine
 from operations.api import Api, Refused, Unanswered
 from operations.objects import SERVERS_OWN, differences, merged, written
-from operations.releases import Deployed, Key, Manifest, Wanted, deployed, rendered, wanted
+from operations.releases import Deployed, Key, Manifest, deployed
+from operations.rendering import Wanted, rendered, wanted
 from operations.stack import Stack
 
 SECONDS = 180
@@ -90,7 +91,7 @@ def _on(cluster: ClusterSettings, releases: list[Wanted], until: float) -> Clust
     try:
         api = Api(cluster, until)
         for release in releases:
-            live = deployed(api, release)
+            live = deployed(api, release.namespace, release.name)
             found.releases[release.name] = (live.version if live else None, release.version)
             if live is None:
                 found.changes.append(Change(release.name, "Release", "added", ["all of it: it isn't deployed yet"], []))

@@ -14,7 +14,7 @@ from pulumi.automation.errors import create_command_error
 
 from components.settings import PROJECT, Settings
 from operations import program
-from operations.stack import Stack, UsageError
+from operations.stack import PROJECT_FOLDER, Stack, UsageError
 
 SECONDS = 60
 """Deadline of one command of the CLI that deploys nothing."""
@@ -30,7 +30,7 @@ def select(stack: str) -> automation.Stack:
     os.environ.setdefault("GOGC", "60")
     # The plugin looks into whatever this names, which may be several files or none; the program names one itself.
     ambient = {"KUBECONFIG": "", program.PYTHON_VARIABLE: sys.executable}
-    workspace = _Workspace(work_dir=str(program.PROJECT_FOLDER), program=program.run, env_vars=ambient)
+    workspace = _Workspace(work_dir=str(PROJECT_FOLDER), program=program.run, env_vars=ambient)
     return automation.Stack.select(stack, workspace)
 
 
@@ -76,7 +76,7 @@ def cli(*arguments: str, given: str = "") -> str:
     try:
         done = subprocess.run(
             ["pulumi", *arguments, "--non-interactive", "--color", "never"],
-            cwd=program.PROJECT_FOLDER,
+            cwd=PROJECT_FOLDER,
             input=given,
             capture_output=True,
             text=True,

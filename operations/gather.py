@@ -29,13 +29,13 @@ from cryptography import x509
 from components import product
 from components.connection import reason
 from components.settings import MANAGEMENT, ClusterSettings, Settings
-from operations import certificates, charts, engine, everywhere, plan, plugins, program, releases
+from operations import certificates, charts, engine, everywhere, plan, plugins, releases
 from operations.api import Api, Refused, Unanswered
 from operations.check import check
 from operations.findings import Finding
 from operations.preflight import preflight
 from operations.redaction import SECRET, Redactor, looks_secret
-from operations.stack import Stack, UsageError
+from operations.stack import PROJECT_FOLDER, Stack, UsageError
 
 SECONDS = 90
 """Deadline of all clusters together."""
@@ -314,7 +314,7 @@ def _definition(crd: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 def _versions(settings: Settings, part: Part) -> dict[str, Any]:
     commands = {name: [name, *arguments] for name, arguments in COMMANDS.items()}
-    commands["program"] = ["git", "-C", str(program.PROJECT_FOLDER), "describe", "--always", "--dirty"]
+    commands["program"] = ["git", "-C", str(PROJECT_FOLDER), "describe", "--always", "--dirty"]
     return {
         **{
             name: part.attempt(f"version of {name}", lambda it=command: _said(it)) for name, command in commands.items()

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from operations.findings import Finding, Kind
-from operations.program import PROJECT_FOLDER
+from operations.stack import PROJECT_FOLDER
 
 PROVIDER_LEFT = Kind(
     "provider-left",

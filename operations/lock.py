@@ -18,8 +18,7 @@ from pulumi import automation
 from components.settings import PROJECT
 from operations import engine
 from operations.findings import Finding, Kind
-from operations.program import PROJECT_FOLDER
-from operations.stack import UsageError
+from operations.stack import PROJECT_FOLDER, UsageError
 
 LOCK_LEFT = Kind(
     "lock-left",

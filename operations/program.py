@@ -11,7 +11,6 @@ import runpy
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -19,8 +18,8 @@ from google.protobuf.json_format import MessageToDict
 from pulumi.runtime import mocks, rpc, settings
 
 from components.settings import PROJECT
+from operations.stack import PROJECT_FOLDER
 
-PROJECT_FOLDER = Path(__file__).resolve().parent.parent
 PYTHON_VARIABLE = "GLOO_MESH_PYTHON"
 """Names the interpreter that `components/place-addons` runs on."""
 

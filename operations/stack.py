@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.settings import Settings
-from operations.program import PROJECT_FOLDER
+
+PROJECT_FOLDER = Path(__file__).resolve().parent.parent
 
 
 class UsageError(Exception):

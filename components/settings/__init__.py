@@ -10,9 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, cast
 
-import pulumi
 import yaml
-from pulumi.runtime.config import CONFIG
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationError
 
 from components import product
@@ -33,7 +31,7 @@ from components.settings.clusters import (
 from components.settings.faults import LICENSE_KEY, OIDC_CLIENT_SECRET, PROJECT, ConfigurationError, nearest, sentence
 from components.settings.fields import DnsLabel, KubeconfigSource, Section, Source, Values, Version, kubeconfig_source
 from components.settings.management import DashboardSettings, RbacSettings
-from components.settings.pki import PkiSettings, pem_faults, pem_warnings, read
+from components.settings.pki import PkiSettings, pem_faults
 from components.settings.relay import IstioGatewaySettings, RelaySettings
 from components.settings.values import Release, secret_keys, undone
 from components.settings.virtual_mesh import VirtualMeshSettings
@@ -51,6 +49,7 @@ __all__ = [
     "WorkerClusterSettings",
     "configured",
     "encrypted",
+    "structured",
 ]
 
 
@@ -98,21 +97,6 @@ class Settings(Section):
     values: FleetValues = FleetValues()
     _contents: dict[str, object] = PrivateAttr(default_factory=dict[str, object])
     """Of the secret keys, opaque outside a deployment."""
-
-    @classmethod
-    def load(cls) -> "Settings":
-        """The settings of the deployment that is running, from the engine.
-
-        Raises ConfigurationError, which Pulumi prints without a traceback.
-        """
-        prefix = f"{PROJECT}:"
-        raw = {key.removeprefix(prefix): value for key, value in CONFIG.get().items() if key.startswith(prefix)}
-        secret = {key for key in raw if pulumi.runtime.is_config_secret(prefix + key)}
-        config = {key: _from_engine(value) for key, value in raw.items()}
-        settings = cls.parse(config, secret)
-        for warning in pem_warnings(config, settings.authority):
-            pulumi.log.warn(warning)
-        return settings
 
     @classmethod
     def read(cls, stack_file: Path, decrypted: Mapping[str, str] | None = None) -> "Settings":
@@ -194,18 +178,6 @@ class Settings(Section):
             yield f"{where}.agent", values.agent, "agent"
             yield f"{where}.addons", values.addons, "addons"
 
-    def secret(self, key: str) -> pulumi.Output[str]:
-        """A top-level secret key's content, without white space around it; to be had within a deployment only."""
-        return pulumi.Config(PROJECT).require_secret(key).apply(str.strip)
-
-    @property
-    def pems(self) -> dict[str, pulumi.Output[str]]:
-        """Every PEM that the configuration names, by its key below `pki`, secret; within a deployment only."""
-        return {
-            key: pulumi.Output.secret(read(source)) if source.kind == "file" else self.secret(source.value)
-            for key, source in self.pki.sources.items()
-        }
-
     @property
     def charts(self) -> Charts:
         """The vendored charts of this version, verified against their lock."""
@@ -272,7 +244,7 @@ def configured(stack_file: Path) -> dict[str, object]:
     raw = _mapping(_mapping(document).get("config"))
     prefix = f"{PROJECT}:"
     return {
-        str(key).removeprefix(prefix): _from_engine(value) for key, value in raw.items() if str(key).startswith(prefix)
+        str(key).removeprefix(prefix): structured(value) for key, value in raw.items() if str(key).startswith(prefix)
     }
 
 
@@ -281,7 +253,7 @@ def encrypted(config: Mapping[str, object]) -> set[str]:
     return {key for key, value in config.items() if "secure" in _mapping(value)}
 
 
-def _from_engine(value: object) -> object:
+def structured(value: object) -> object:
     """The engine, and `pulumi config set`, hand structured values over as JSON, everything else as written."""
     if not isinstance(value, str) or not value.startswith(("{", "[")):
         return value

@@ -5,7 +5,6 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, get_args
 
-import pulumi
 from pydantic import BaseModel
 
 PROJECT = "gloo-mesh"
@@ -15,7 +14,7 @@ CONTRADICTION = "contradiction"
 """The type of a fault of a whole section, rather than of a value in it."""
 
 
-class ConfigurationError(pulumi.RunError):
+class ConfigurationError(Exception):
     """Everything that is wrong with a stack's configuration, a sentence each."""
 
     def __init__(self, faults: list[str]) -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import pulumi
 import yaml
 
 from components.settings.fields import Source
@@ -22,7 +21,7 @@ LINKS = Path(".kubeconfigs")
 _PATHS = {"cluster": ("certificate-authority",), "user": ("client-certificate", "client-key", "tokenFile")}
 
 
-class KubeconfigError(pulumi.RunError):
+class KubeconfigError(Exception):
     """Why a kubeconfig can't be used, and what to write; never a part of its content."""
 
 

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pulumi
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -170,6 +171,8 @@ def refusal(attempt: Callable[[], object]) -> list[str]:
         attempt()
     except ConfigurationError as refused:
         return refused.faults
+    except pulumi.RunError as refused:
+        return getattr(refused.__cause__, "faults", [str(refused)])
     return []
 
 

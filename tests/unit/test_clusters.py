@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pulumi
 import pytest
 import yaml
 
 from components import product
-from components.settings import ConfigurationError, Settings
+from components.settings import Settings
 from operations.program import is_secret
 from tests.unit.conftest import CONTEXTS, Run
 from tests.unit.test_program import unwrapped
@@ -75,7 +76,7 @@ class TestRefusals:
     def test_a_secret_that_is_no_kubeconfig_is_refused_without_repeating_it(
         self, config: dict[str, Any], content: str, deploy: Deploy
     ) -> None:
-        with pytest.raises(ConfigurationError, match=r"\{secret: ours\}; it isn.t a kubeconfig") as refused:
+        with pytest.raises(pulumi.RunError, match=r"\{secret: ours\}; it isn.t a kubeconfig") as refused:
             deploy(config | {"kubeconfig": {"secret": "ours"}, "ours": content}, ("licenseKey", "ours"))
 
         assert "canary" not in str(refused.value)

@@ -11,7 +11,7 @@ import yaml
 from typer.main import get_group
 
 from operations.__main__ import VERBS, app
-from operations.program import PROJECT_FOLDER
+from operations.stack import PROJECT_FOLDER
 from tests.unit.conftest import LICENSE
 from tests.unit.test_vendored_charts import chart
 

@@ -18,7 +18,8 @@ from operations import diff as differences
 from operations.api import Unanswered
 from operations.diff import Change, ClusterDiff, differing
 from operations.objects import merged
-from operations.releases import Deployed, Wanted, _filled, deployed, rendered, wanted
+from operations.releases import Deployed, deployed
+from operations.rendering import Wanted, _filled, rendered, wanted
 from operations.stack import UsageError
 from operations.verbs.diff import _print_diff
 from tests import authority
@@ -299,7 +300,7 @@ def test_an_upgrade_that_failed_is_compared_with_what_is_in_force(config: dict[s
     release = releases(config)["cluster-1", "enterprise-agent"]
     server: Any = Server(record("1.2.8", 9, "deployed"), record("1.2.9", 10, "failed"))
 
-    live = deployed(server, release)
+    live = deployed(server, release.namespace, release.name)
 
     assert live is not None
     assert live.version == "1.2.8"

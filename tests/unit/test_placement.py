@@ -11,7 +11,7 @@ import yaml
 
 from components import product
 from components.placement import placed
-from operations.program import PROJECT_FOLDER
+from operations.stack import PROJECT_FOLDER
 
 OTHER = '# Source: x.yaml\nkind: Service\nmetadata: {name: redis}   # as it is: "on", 0644\n'
 PLACEMENT = {

@@ -16,7 +16,7 @@ from pulumi_policy import ResourceValidationArgs, ResourceValidationPolicy
 from pulumi_policy.deserialize import SPECIAL_SECRET_SIG, SPECIAL_SIG_KEY, deserialize_properties
 from pulumi_policy.proxy import UNKNOWN_STRING_VALUE, UnknownValueError, unknown_checking_proxy
 
-from operations.program import PROJECT_FOLDER
+from operations.stack import PROJECT_FOLDER
 from tests.unit.conftest import Run
 
 LICENSE = "licence-canary-4711"

@@ -23,8 +23,8 @@ from operations import forget, helm_records, leftovers, lock, recover, state
 from operations.api import Refused, Unanswered
 from operations.helm_records import Release, judged
 from operations.lock import Lock
-from operations.program import PROJECT_FOLDER
 from operations.recover import Recovery
+from operations.stack import PROJECT_FOLDER
 
 HOST = socket.gethostname()
 NOW = datetime.now(UTC)

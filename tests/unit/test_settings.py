@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pulumi
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
@@ -223,7 +224,7 @@ def test_all_faults_are_told_at_once(config: dict[str, Any]) -> None:
 def test_nothing_is_registered_when_the_configuration_is_wrong(
     config: dict[str, Any], deploy: Callable[..., Run]
 ) -> None:
-    with pytest.raises(ConfigurationError, match="gloo-mesh:version"):
+    with pytest.raises(pulumi.RunError, match="gloo-mesh:version"):
         deploy(config | {"version": "newest"})
 
 

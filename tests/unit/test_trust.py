@@ -7,13 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pulumi
 import pytest
 import yaml
 
 from components import product
 from components.settings import ConfigurationError, PkiSettings, Settings
 from components.settings.pem import fingerprint
-from operations.program import EXISTING_ROOT, PROJECT_FOLDER, is_secret
+from operations.program import EXISTING_ROOT, is_secret
+from operations.stack import PROJECT_FOLDER
 from tests.authority import DAY, Made, root
 from tests.unit.conftest import Run
 
@@ -177,7 +179,7 @@ class TestRefused:
     def test_nothing_is_registered(self, supplied: dict[str, Any], deploy: Deploy, content: str) -> None:
         supplied["serverKey"] = content
 
-        with pytest.raises(ConfigurationError, match="serverKey"):
+        with pytest.raises(pulumi.RunError, match="serverKey"):
             deploy(supplied, secrets_of(supplied))
 
     def test_only_files_are_checked_where_secrets_are_opaque(self, supplied: dict[str, Any]) -> None:

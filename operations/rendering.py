@@ -1,0 +1,134 @@
+"""The fleet's Helm releases as the program would make them, and as Helm would render them.
+
+Owns the step from the program's values to manifests. Nothing is written, and no value leaves this process
+but on helm's standard input.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+from components import product
+from components.settings import ClusterSettings
+from components.settings import kubeconfig as kubeconfigs
+from operations import program
+from operations.api import Api, Unanswered
+from operations.releases import Deployed, Key, Manifest, by_key
+from operations.stack import PROJECT_FOLDER, UsageError
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A release as the program would make it."""
+
+    cluster: str
+    name: str
+    namespace: str
+    chart: str
+    version: str
+    values: Any
+    """With secrets, and what only a deployment can know, in the SDK's envelope."""
+    post_renderer: str | None
+
+
+def wanted(stack: str, config: Mapping[str, object], secret: Collection[str]) -> list[Wanted]:
+    """Every release that the program makes of a configuration, of which `secret` names the secret keys."""
+    return [
+        Wanted(
+            cluster=resource.provider,
+            name=_plain(resource.wire["name"]),
+            namespace=_plain(resource.wire["namespace"]),
+            chart=_plain(resource.wire["chart"]),
+            version=_plain(resource.wire["version"]),
+            values=resource.wire.get("values", {}),
+            post_renderer=resource.wire.get("postrender"),
+        )
+        for resource in program.recorded(stack, config, secret)
+        if resource.type.startswith("kubernetes:helm.sh/") and resource.type.endswith(":Release")
+    ]
+
+
+def rendered(cluster: ClusterSettings, release: Wanted, live: Deployed, api: Api) -> dict[Key, Manifest]:
+    """The manifests that an upgrade would apply, hooks aside; helm asks the cluster, as charts do in `lookup`.
+
+    Raises Unanswered with helm's own complaint, less anything that may be secret.
+    """
+    helm = shutil.which("helm")
+    if helm is None:
+        raise UsageError("Helm's command, `helm`, is not on PATH; diff renders charts with it. Install 3.13 or later.")
+    command = [helm, "upgrade", release.name, release.chart, "--namespace", release.namespace]
+    command += ["--kube-context", cluster.context]
+    command += ["--values", "-", "--reset-values", "--skip-crds", "--disable-openapi-validation"]
+    command += ["--dry-run=server", "--output", "json"]
+    command += ["--post-renderer", release.post_renderer] if release.post_renderer else []
+    taken: list[str] = []
+    values = json.dumps(_filled(release.values, live.values, taken))
+    try:
+        with _kubeconfig(cluster) as kubeconfig:
+            done = subprocess.run(
+                [*command, "--kubeconfig", kubeconfig],
+                input=values,
+                cwd=PROJECT_FOLDER,
+                env=os.environ | {program.PYTHON_VARIABLE: sys.executable},
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=api.left(),
+            )
+    except subprocess.TimeoutExpired:
+        raise Unanswered("helm did not render in time") from None
+    if done.returncode:
+        reason = " ".join(done.stderr.split()).removeprefix("Error: ")
+        for value in sorted(taken, key=len, reverse=True):
+            reason = reason.replace(value, "(secret)")
+        raise Unanswered(f"helm can't render {release.name} {release.version}: {reason}")
+    return by_key(json.loads(done.stdout)["manifest"], release.namespace)
+
+
+@contextmanager
+def _kubeconfig(cluster: ClusterSettings) -> Iterator[str]:
+    """A file for helm to read; that of a secret one is only its owner's, and gone afterwards."""
+    if cluster.kubeconfig.kind != "secret":
+        yield str(kubeconfigs.located(cluster.kubeconfig))
+        return
+    with NamedTemporaryFile("w", prefix="gloo-mesh-") as file:
+        content = cluster.kubeconfig_content
+        file.write(content if isinstance(content, str) else json.dumps(content))
+        file.flush()
+        yield file.name
+
+
+def _plain(value: Any) -> str:
+    return value["value"] if program.is_secret(value) else value
+
+
+def _filled(value: Any, live: Any, taken: list[str]) -> Any:
+    """Values with what is opaque to us as it is deployed, noted in `taken`; the stand-in where it isn't."""
+    if program.is_secret(value):
+        known = value["value"] if live is None else live
+        taken += [text for text in _texts(known) if len(text) > 3]
+        return known
+    if isinstance(value, dict):
+        below = live if isinstance(live, dict) else {}
+        filled = {key: _filled(inner, below.get(key), taken) for key, inner in value.items()}
+        # A fingerprint is no secret, but of certificates that only a deployment has.
+        return filled | {key: below[key] for key in filled.keys() & below.keys() & {product.CERTIFICATES_ANNOTATION}}
+    if isinstance(value, list):
+        items = live if isinstance(live, list) and len(live) == len(value) else [None] * len(value)
+        return [_filled(inner, item, taken) for inner, item in zip(value, items, strict=True)]
+    return value
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
