@@ -18,7 +18,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import psutil
 import yaml
@@ -30,8 +30,8 @@ ADDRESS = "address"
 """The file in a lab's folder with the address of its load balancers; that of its second node follows."""
 METRICS_PORT = 9091
 COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok-controller")
-STAND_INS = {"server": "relay-server", "agent": "relay-agent"}
-"""What runs beside a control plane, by what `lab.relay` calls it."""
+STAND_IN = "relay"
+"""What runs beside a control plane, as the process is called."""
 # Generous, because a component that dies ends the waiting at once.
 PATIENCE_SECONDS = 180
 ATTEMPTS = 4
@@ -67,19 +67,16 @@ class Cluster:
     def __init__(
         self,
         name: str,
-        stand_in: Literal["server", "agent"],
         root: Path,
         environment: Mapping[str, str],
         cancelled: threading.Event,
     ) -> None:
         """The cluster of this name in the lab at `root`, whether it exists yet or not.
 
-        `stand_in` is what of the relay's conversation runs beside it. Its tools run in `environment`; its waiting
-        ends when `cancelled` is set.
+        Its tools run in `environment`; its waiting ends when `cancelled` is set.
         """
         self.name = name
         self.folder = root / "kwok/clusters" / name
-        self._stand_in: Literal["server", "agent"] = stand_in
         self._root = root
         self._configured = root / "kwok" / f"{name}.yaml"
         self._environment = environment
@@ -99,7 +96,7 @@ class Cluster:
         self.remove()
         with _choosing_ports:
             *ports, metrics = _free_ports(self._configured.parent)
-            parts = [yaml.safe_dump_all([self._configuration(ports), *self._port_forwards(metrics)])]
+            parts = [yaml.safe_dump_all([self._configuration(ports), self._port_forward(metrics)])]
             parts += [self._manifest(file.name) for file in sorted(MANIFESTS.glob("stage-*.yaml"))]
             self._configured.write_text("\n---\n".join(parts))
         files = f"{self._configured},{self._root / 'bin/stages.yaml'}"
@@ -192,7 +189,12 @@ class Cluster:
             {"name": "kube-apiserver", "extraEnvs": [{"name": n, "value": v} for n, v in THRIFT.items()]},
             {
                 "name": "kube-controller-manager",
-                "extraArgs": [alone, {"key": "controllers", "value": controllers}],
+                # Pods that an outage made unready would stay so: no kubelet comes back to say that they are well.
+                "extraArgs": [
+                    alone,
+                    {"key": "controllers", "value": controllers},
+                    {"key": "node-monitor-grace-period", "value": "24h"},
+                ],
             },
             {"name": "kube-scheduler", "extraArgs": [alone]},
         ]
@@ -203,33 +205,29 @@ class Cluster:
             "componentsPatches": patches,
         }
 
-    def _port_forwards(self, metrics: int) -> list[dict[str, Any]]:
+    def _port_forward(self, metrics: int) -> dict[str, Any]:
         """Where the vendor's health check looks: a forward to the metrics port of a pod ends at the relay."""
-        if self._stand_in != "server":
-            return []
         forward = {"ports": [METRICS_PORT], "target": {"address": "127.0.0.1", "port": metrics}}
-        return [
-            {
-                "apiVersion": "kwok.x-k8s.io/v1alpha1",
-                "kind": "ClusterPortForward",
-                "metadata": {"name": "relay-metrics"},
-                # The pods' names aren't known before they are made.
-                "spec": {"forwards": [forward]},
-            }
-        ]
+        return {
+            "apiVersion": "kwok.x-k8s.io/v1alpha1",
+            "kind": "ClusterPortForward",
+            "metadata": {"name": "relay-metrics"},
+            # The pods' names aren't known before they are made.
+            "spec": {"forwards": [forward]},
+        }
 
     def _start_stand_in(self) -> None:
-        """Start what of the relay's conversation belongs beside this cluster, unless it runs."""
-        if STAND_INS[self._stand_in] in self.processes():
+        """Start what stands beside this cluster for the relay and the agents that are deployed, unless it runs."""
+        if STAND_IN in self.processes():
             return
         documents = list(yaml.safe_load_all(self._configured.read_text()))
-        forwards = [found["spec"]["forwards"] for found in documents if found["kind"] == "ClusterPortForward"]
-        options = [f"--metrics-port={forward['target']['port']}" for [forward] in forwards]
+        (forward,) = [found["spec"]["forwards"][0] for found in documents if found["kind"] == "ClusterPortForward"]
+        metrics = f"--metrics-port={forward['target']['port']}"
         server = f"--api-server={kubeconfig.server(self.folder)}"
-        with (self.folder / f"logs/{STAND_INS[self._stand_in]}.log").open("a") as log:
+        with (self.folder / f"logs/{STAND_IN}.log").open("a") as log:
             # A session of its own: Ctrl-C in the terminal is not meant for it.
             subprocess.Popen(
-                [sys.executable, "-P", "-m", "lab.relay", self._stand_in, server, *options, self.folder],
+                [sys.executable, "-P", "-m", "lab.relay", server, metrics, self.folder],
                 env={**self._environment, "PYTHONPATH": str(Path(__file__).parents[1])},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -382,7 +380,7 @@ def _component(command: list[str]) -> tuple[Path, str | None]:
     if binary == folder / "bin" / binary.name and binary.name in COMPONENTS:
         return folder, binary.name
     if command[2:4] == ["-m", "lab.relay"]:
-        return Path(command[-1]), STAND_INS.get(command[4])
+        return Path(command[-1]), STAND_IN
     return folder, None
 
 

@@ -140,8 +140,7 @@ class Lab:
         return {**os.environ, **settings}
 
     def _cluster(self, name: str) -> Cluster:
-        stand_in = "server" if name == MANAGEMENT else "agent"
-        return Cluster(name, stand_in, self.root, self._own_environment(), self._cancelled)
+        return Cluster(name, self.root, self._own_environment(), self._cancelled)
 
     def _known(self, name: str) -> Cluster:
         if name not in self.clusters():

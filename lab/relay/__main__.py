@@ -1,4 +1,4 @@
-"""`python -m lab.relay server|agent`, as the lab starts them; a person has no use for it."""
+"""`python -m lab.relay`, as the lab starts it; a person has no use for it."""
 
 import argparse
 import asyncio
@@ -6,31 +6,28 @@ import os
 import sys
 from pathlib import Path
 
+from lab.relay.agent import run
+from lab.relay.api import Api
+from lab.relay.server import serve
+
 
 def main() -> None:
-    """Run one of the two beside a cluster until the process is ended."""
+    """Be the relay or the agent of a cluster, whichever is deployed there, until the process is ended."""
     parser = argparse.ArgumentParser(prog="python -m lab.relay", description=__doc__)
-    parser.add_argument("role", choices=("server", "agent"))
     parser.add_argument("--api-server", required=True, help="the cluster's API server, as URL")
-    parser.add_argument("--metrics-port", type=int, default=0, help="where the server tells its gauges")
+    parser.add_argument("--metrics-port", type=int, required=True, help="where the relay tells its gauges")
     parser.add_argument("folder", type=Path, help="the cluster's folder, with its administrator's certificate")
     given = parser.parse_args()
     # A socket's path may be no longer than a hundred characters; a name in the current folder is.
     os.chdir(given.folder)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    asyncio.run(_beside(Api(given.api_server, given.folder), given.metrics_port))
 
-    from lab.relay.api import Api
 
-    api = Api(given.api_server, given.folder)
-    # Each loads only what it needs: there are as many agents as workers.
-    if given.role == "server":
-        from lab.relay.server import serve
-
-        asyncio.run(serve(api, given.metrics_port))
-    else:
-        from lab.relay.agent import run
-
-        asyncio.run(run(api))
+async def _beside(cluster: Api, metrics_port: int) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(serve(cluster, metrics_port))
+        group.create_task(run(cluster))
 
 
 if __name__ == "__main__":

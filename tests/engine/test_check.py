@@ -197,7 +197,7 @@ def no_forwarding(site: Site) -> Iterator[None]:
 
 @contextmanager
 def no_agent(site: Site) -> Iterator[None]:
-    processes.end([site.process("cluster-2", "relay-agent")])
+    processes.end([site.process("cluster-2", "relay")])
     yield
     site.lab.start("cluster-2")
 
@@ -452,7 +452,7 @@ def test_an_agent_that_leads_the_management_plane_is_told_beside_who_made_it(sit
 
 @unproven
 def test_a_relay_that_died_shows_on_every_side(site: Site) -> None:
-    processes.end([site.process(MANAGEMENT, "relay-server")])
+    processes.end([site.process(MANAGEMENT, "relay")])
     wanted = {("relay-metrics-unread", "management"), ("relay-not-answering", "management")}
 
     assert site.comes_to(wanted) == wanted

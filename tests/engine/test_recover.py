@@ -13,6 +13,7 @@ import psutil
 import pytest
 from kubernetes import client
 
+from lab import proof
 from lab.cluster import components
 from lab.fleet import MANAGEMENT, Lab
 from lab.plugins import REPOSITORY
@@ -207,6 +208,7 @@ def test_a_lost_management_cluster_is_rebuilt_under_the_same_trust_and_no_worker
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
     assert {name: fleet.secret("cluster-2", name) for name in trust} == trust
+    awaited(lambda: proof.gauges(fleet.api("cluster-2")).get("cluster-1") == {"pull": 1, "push": 1})
     assert fleet.versions("cluster-1") == versions
     custom = client.CustomObjectsApi(fleet.api("cluster-2"))
     listed: Any = custom.list_namespaced_custom_object(

@@ -95,7 +95,7 @@ class Fleet:
         return Made(x509.load_pem_x509_certificate(held["tls.crt"].encode()), key)
 
     def agent_says(self) -> str:
-        return (self.lab.root / f"kwok/clusters/{WORKER}/logs/relay-agent.log").read_text()
+        return (self.lab.root / f"kwok/clusters/{WORKER}/logs/relay.log").read_text()
 
     def process(self, cluster: str, name: str) -> psutil.Process:
         (row,) = [row for row in self.lab.status() if row["cluster"] == cluster]
@@ -281,7 +281,7 @@ def test_an_agent_of_a_cluster_that_is_not_registered_is_let_in(fleet: Fleet) ->
     place = ("multicluster.solo.io", "v1alpha1", NAMESPACE, "kubernetesclusters")
     registration: Any = custom.get_namespaced_custom_object(*place, WORKER)
     custom.delete_namespaced_custom_object(*place, WORKER)
-    fleet.process(WORKER, "relay-agent").kill()
+    fleet.process(WORKER, "relay").kill()
     awaited(lambda: streams(fleet) == ABSENT)
 
     fleet.lab.start(WORKER)
@@ -334,7 +334,7 @@ def test_a_cluster_that_loses_power_takes_its_agent_along_and_brings_it_back(fle
 
 
 def test_a_relay_that_was_killed_tells_nothing_until_it_is_back_with_every_agent(fleet: Fleet) -> None:
-    fleet.process(MANAGEMENT, "relay-server").kill()
+    fleet.process(MANAGEMENT, "relay").kill()
     awaited(lambda: fleet.gauges() == {})
 
     fleet.lab.up(workers=len(WORKERS))
