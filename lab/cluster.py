@@ -181,6 +181,8 @@ class Cluster:
             "kubeFeatureGates": "MutatingAdmissionPolicy=true",
             "kubeRuntimeConfig": "admissionregistration.k8s.io/v1beta1=true",
             "disableQPSLimits": True,
+            # Five times this passes before a kwok that was started again looks after its nodes; else 200 seconds.
+            "nodeLeaseDurationSeconds": 1,
             **dict(zip((*names, "kubeSchedulerPort", "kwokControllerPort"), ports, strict=True)),
         }
         alone = {"key": "leader-elect", "value": "false"}
