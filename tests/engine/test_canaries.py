@@ -70,6 +70,7 @@ HELD = {
     (WORKER, "relay-identity-token-secret"): {IDENTITY},
     (WORKER, "relay-client-tls-secret"): {CLIENT_KEY},
     (WORKER, "gloo-mesh-registry"): {REGISTRY},
+    (WORKER, "gloo-mesh-enterprise-license"): {LICENCE},
     # Helm keeps the values it was given, and what it rendered, in clear.
     (MANAGEMENT, "sh.helm.release.v1.gloo-mesh-enterprise"): {LICENCE, CLIENT_SECRET},
     (WORKER, "sh.helm.release.v1.enterprise-agent"): {PASSED},
@@ -254,7 +255,7 @@ def test_no_output_holds_a_secret(lived: Lived) -> None:
     found = {verb: lived.canaries.found((done.stdout + done.stderr).encode()) for verb, done in lived.outputs.items()}
 
     assert {verb: names for verb, names in found.items() if names} == {}
-    assert not [verb for verb, done in lived.outputs.items() if "Traceback" in done.stdout + done.stderr]
+    assert not [done.stderr for done in lived.outputs.values() if "Traceback" in done.stdout + done.stderr]
 
 
 def test_no_process_was_given_a_secret_as_an_argument(lived: Lived) -> None:
