@@ -43,7 +43,8 @@ def commands() -> list[str]:
 def project(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project, whose prod stack is the lab's clusters."""
     copy = tmp_path_factory.mktemp("readme") / "project"
-    shutil.copytree(REPOSITORY, copy, ignore=shutil.ignore_patterns(".git", ".lab", ".venv", "__pycache__", ".*_cache"))
+    own = shutil.ignore_patterns(".git", ".lab", ".venv", ".kubeconfigs", ".hypothesis", "__pycache__", ".*_cache")
+    shutil.copytree(REPOSITORY, copy, ignore=own)
     (copy / ".venv").symlink_to(REPOSITORY / ".venv")
     stack = yaml.safe_load((copy / "Pulumi.prod.yaml").read_text())
     stack["config"]["gloo-mesh:kubeconfig"] = str(lab.kubeconfig)
