@@ -9,10 +9,10 @@ from kubernetes import client
 
 from lab.fleet import MANAGEMENT, Lab
 from tests.awaiting import awaited
-from tests.engine.fleet import Fleet, changed, unproven
+from tests.engine.fleet import Fleet, changed
 from tests.relay import Relay, self_signed
 
-pytestmark = [pytest.mark.engine, unproven]
+pytestmark = pytest.mark.engine
 
 WORKERS = ("cluster-1", "cluster-2")
 AGENTS = {worker: {f"{worker}-agent": "update"} for worker in WORKERS}

@@ -10,9 +10,8 @@ import yaml
 
 from lab.fleet import Lab
 from lab.plugins import REPOSITORY
-from tests.engine.fleet import unproven
 
-pytestmark = [pytest.mark.engine, unproven]
+pytestmark = pytest.mark.engine
 
 NOT_HERE = {
     "make demo": "tests/engine/test_demo.py runs what it runs",
