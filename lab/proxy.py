@@ -142,7 +142,7 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, proxy: Proxy, folder: Path) -> None:
         self.proxy = proxy
         self.cluster = folder.name
-        self._accepted = 0
+        self._flaps = 0
         address = urllib.parse.urlsplit(kubeconfig.server(folder))
         self._address = str(address.hostname), int(address.port or 443)
         pki = folder / "pki"
@@ -161,8 +161,9 @@ class _Server(ThreadingHTTPServer):
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Serve a connection to its end; where the API server takes none, the client sees that at once."""
-        self._accepted += 1
-        if self.cluster in self.proxy.flapping and self._accepted % 2:
+        self._flaps = self._flaps + 1 if self.cluster in self.proxy.flapping else 0
+        # The first is let through, so that whoever looks whether the cluster answers sees that it does.
+        if self._flaps and self._flaps % 2 == 0:
             request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             return
         socket.create_connection(self._address).close()

@@ -47,6 +47,7 @@ class Deployment:
             raise UsageError(f"Pulumi can't open the stack {stack.name}: {engine.last_error(error)}") from None
         self.settings = stack.settings(engine.secret_kubeconfigs(stack, self.settings))
         self._link(stack.name)
+        self._refreshing = True
         self._options: dict[str, Any] = {
             "config_file": str(self.file),
             "parallel": engine.parallel(len(self.settings.workers)),
@@ -71,7 +72,7 @@ class Deployment:
     def preview(self) -> Progress:
         """What an `up` would change. Writes nothing to a cluster."""
         # Running the program, a refresh uses the configuration's contexts; else those that the state remembers.
-        return self._run(self._engine.preview, dry=True, run_program=True, **self._refreshing)
+        return self._refreshed(self._engine.preview, dry=True, run_program=True)
 
     def planned(self) -> tuple[list[StepEventMetadata], Progress]:
         """The steps of an `up`, by the state alone: nothing is refreshed, and no cluster is written to."""
@@ -90,29 +91,31 @@ class Deployment:
 
     def up(self) -> Progress:
         """Bring the clusters to what the configuration says; healthy clusters complete though others fail."""
-        return self._run(
-            self._engine.up,
-            dry=False,
-            continue_on_error=True,
-            show_secrets=False,
-            run_program=True,
-            **self._refreshing,
-        )
+        return self._refreshed(self._engine.up, dry=False, continue_on_error=True, show_secrets=False, run_program=True)
 
     def preview_removal(self) -> Progress:
         """What a removal would take away."""
-        return self._run(self._engine.preview_destroy, dry=True, **self._refreshing)
+        return self._refreshed(self._engine.preview_destroy, dry=True)
 
     def remove(self) -> Progress:
         """Take everything away that this stack made."""
-        return self._run(
-            self._engine.destroy, dry=False, continue_on_error=True, show_secrets=False, **self._refreshing
-        )
+        return self._refreshed(self._engine.destroy, dry=False, continue_on_error=True, show_secrets=False)
 
-    @property
-    def _refreshing(self) -> dict[str, Any]:
-        """A refresh fails where a cluster doesn't answer."""
-        return {"refresh": not self.unreachable}
+    def _refreshed(self, operation: Callable[..., Any], *, dry: bool, **options: Any) -> Progress:
+        """Run with a refresh where every cluster answers, and without one where one doesn't, or ceases to.
+
+        A refresh that fails on one cluster ends the run on all.
+        """
+        if self._refreshing and not self.unreachable:
+            progress = self._run(operation, dry=dry, refresh=True, **options)
+            if not progress.unrefreshed:
+                return progress
+            self._refreshing = False
+            silent = ", ".join(sorted(progress.unrefreshed))
+            self._console.print(
+                f"{silent} can't be refreshed, so it goes on without: {progress.errors[0]}", markup=False
+            )
+        return self._run(operation, dry=dry, refresh=False, **options)
 
     def _link(self, stack: str) -> None:
         """Make the links that variables' kubeconfigs are given by, as a removal runs no program that would."""

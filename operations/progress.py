@@ -51,6 +51,10 @@ class Progress:
         self.clusters = {name: ClusterProgress() for name in (SHARED, *clusters)}
         self.errors: list[str] = []
         self.warnings: list[str] = []
+        self.unrefreshed: set[str] = set()
+        """Where a refresh failed."""
+        self._steps: dict[str, tuple[str, str]] = {}
+        """By URN, the cluster and operation of what was begun last."""
         self._console = console
         self._dry = dry
         self._began = time.monotonic()
@@ -118,8 +122,10 @@ class Progress:
         }
 
     def _started(self, step: Any) -> None:
-        if (place := self._place(step)) and str(step.op.value) not in _QUIET:
-            place.running[_name(step.urn)] = time.monotonic()
+        if place := self._place(step):
+            self._steps[step.urn] = self._cluster(step), str(step.op.value)
+            if str(step.op.value) not in _QUIET:
+                place.running[_name(step.urn)] = time.monotonic()
 
     def _ended(self, step: Any) -> None:
         if not (place := self._place(step)):
@@ -137,7 +143,13 @@ class Progress:
     def _failed(self, step: Any) -> None:
         if place := self._place(step):
             place.running.pop(_name(step.urn), None)
-            place.failed.append(_name(step.urn))
+            self._note_failure(step.urn, self._cluster(step), str(step.op.value))
+
+    def _note_failure(self, urn: str, cluster: str, operation: str) -> None:
+        if _name(urn) not in self.clusters[cluster].failed:
+            self.clusters[cluster].failed.append(_name(urn))
+        if operation == "refresh":
+            self.unrefreshed.add(cluster)
 
     def _said(self, said: Any) -> None:
         # What went wrong stands before the traceback, in the same message.
@@ -147,6 +159,9 @@ class Progress:
         where = f"{_name(said.urn)}: " if said.urn and "pulumi:pulumi:Stack" not in said.urn else ""
         if said.severity == "error" and where + message not in self.errors:
             self.errors.append(where + message)
+            # Of what fails in a preview there is no other event.
+            if said.urn in self._steps:
+                self._note_failure(said.urn, *self._steps[said.urn])
         elif said.severity == "warning":
             self.warnings.append(where + message)
         elif said.severity == "info" and not said.ephemeral:

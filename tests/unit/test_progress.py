@@ -1,0 +1,59 @@
+"""What the engine's events come to, where a cluster stops answering in the middle."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from pulumi.automation.events import OpType
+from rich.console import Console
+
+from operations.progress import Progress
+
+PROVIDER = "urn:pulumi:prod::gloo-mesh::pulumi:providers:kubernetes::{}::id"
+URN = "urn:pulumi:prod::gloo-mesh::kubernetes:core/v1:Namespace::{}"
+
+
+def begun(progress: Progress, cluster: str, name: str, operation: OpType) -> None:
+    state = SimpleNamespace(custom=True)
+    provider = PROVIDER.format(cluster)
+    step = {"urn": URN.format(name), "type": "kubernetes:core/v1:Namespace", "op": operation, "provider": provider}
+    progress.event(_event(resource_pre_event=SimpleNamespace(metadata=SimpleNamespace(**step, new=state, old=state))))
+
+
+def complained(progress: Progress, name: str, message: str) -> None:
+    said = SimpleNamespace(urn=URN.format(name), message=message, severity="error", ephemeral=False)
+    progress.event(_event(diagnostic_event=said))
+
+
+def _event(**content: Any) -> Any:
+    kinds = ("resource_pre_event", "res_outputs_event", "res_op_failed_event", "diagnostic_event")
+    return SimpleNamespace(**{kind: content.get(kind) for kind in kinds})
+
+
+def followed() -> Progress:
+    return Progress(Console(quiet=True), ["management", "cluster-1", "cluster-2"], dry=True)
+
+
+def test_a_refresh_that_fails_names_its_cluster() -> None:
+    progress = followed()
+    for cluster in ("cluster-1", "cluster-2"):
+        begun(progress, cluster, f"{cluster}-namespace", OpType.REFRESH)
+
+    # Of what fails in a preview the engine says no more.
+    complained(progress, "cluster-1-namespace", "Preview failed: connection refused")
+
+    assert progress.unrefreshed == {"cluster-1"}
+    assert progress.clusters["cluster-1"].failed == ["cluster-1-namespace"]
+    assert progress.clusters["cluster-2"].failed == []
+
+
+def test_an_update_that_fails_after_its_refresh_is_no_failed_refresh() -> None:
+    progress = followed()
+    for operation in (OpType.REFRESH, OpType.UPDATE):
+        begun(progress, "cluster-1", "cluster-1-namespace", operation)
+
+    complained(progress, "cluster-1-namespace", "forbidden")
+    complained(progress, "somebody-elses", "forbidden too")
+
+    assert progress.unrefreshed == set()
+    assert progress.clusters["cluster-1"].failed == ["cluster-1-namespace"]
+    assert progress.errors == ["cluster-1-namespace: forbidden", "somebody-elses: forbidden too"]
