@@ -8,7 +8,7 @@ from operations.deployment import Deployment
 from operations.preflight import Preflight
 
 
-def _nothing(_deployment: Deployment) -> Preflight:
+def _nothing(self: Deployment) -> Preflight:
     return Preflight([], {})
 
 
