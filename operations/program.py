@@ -15,7 +15,7 @@ from typing import Any
 
 import pulumi
 from google.protobuf.json_format import MessageToDict
-from pulumi.runtime import mocks, rpc, settings
+from pulumi.runtime import _callbacks, mocks, rpc, settings
 
 from components.settings import PROJECT
 from operations.stack import PROJECT_FOLDER
@@ -26,6 +26,8 @@ PYTHON_VARIABLE = "GLOO_MESH_PYTHON"
 
 def run() -> None:
     """Run the program: the engine's inline programs and the recording monitor call this."""
+    # A run that was cut short leaves its server here, and every later one of this process would try to stop it, too.
+    _callbacks._CallbackServicer._servicers.clear()
     runpy.run_path(str(PROJECT_FOLDER / "__main__.py"), run_name="__main__")
 
 
