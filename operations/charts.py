@@ -143,7 +143,7 @@ def demands(charts: Charts, name: str) -> Demands:
     except (OSError, EOFError, tarfile.TarError, yaml.YAMLError, KeyError) as error:
         raise UsageError(f"{chart.file} and {crds.file} can't be read: {error}.") from None
     # Schemas are most of the text, and the slow part of reading it.
-    heads = re.sub(r"(?m)^(spec|status):\n(?:[ -].*\n|\n)*", "", text)
+    heads = re.sub(r"(?m)^(spec|status):\n(?: .*\n|- .*\n|\n)*", "", text)
     found = [document for document in yaml.load_all(heads, yaml.CSafeLoader) if document]
     return Demands(
         kubernetes=str(metadata.get("kubeVersion") or ""),

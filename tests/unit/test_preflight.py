@@ -258,13 +258,20 @@ def test_what_the_charts_ask_of_kubernetes_is_compared_with_each_cluster(
     old = {"apiVersion": "apiextensions.k8s.io/v1beta1", "kind": "CustomResourceDefinition"}
     crds = yaml.safe_dump(old | {"metadata": {"name": "olds.x.solo.io"}, "spec": {"group": "x.solo.io"}})
     folder = tmp_path / "vendored"
-    packed = chart(more={"charts/crds/crds/things.yaml": crds, "Chart.yaml": _demanding("enterprise-agent")})
+    new = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "status": {"conditions": []}}
+    newer = yaml.safe_dump(new | {"metadata": {"name": "news.x.solo.io"}, "spec": {"versions": [{"name": "v1"}]}})
+    files: dict[str, str | bytes] = {"charts/crds/crds/news.yaml": newer, "charts/crds/crds/things.yaml": crds}
+    packed = chart(more=files | {"Chart.yaml": _demanding("enterprise-agent")})
     charts.add(folder, packed, "a test")
     cluster = Settings.parse(config, ("licenseKey",)).worker_clusters[0]
 
     asked = charts.demands(Charts.load(folder, "1.2.9"), "enterprise-agent")
 
-    assert asked == charts.Demands(">=1.17.0-0 <1.24.0-0", {"olds.x.solo.io": "apiextensions.k8s.io/v1beta1"})
+    assert asked.kubernetes == ">=1.17.0-0 <1.24.0-0"
+    assert asked.crds == {
+        "news.x.solo.io": "apiextensions.k8s.io/v1",
+        "olds.x.solo.io": "apiextensions.k8s.io/v1beta1",
+    }
     assert _codes(cluster, "v1.34.4", asked) == ["kubernetes-version", "crd-api-version"]
     assert _codes(cluster, "v1.21.14", asked) == []
 
