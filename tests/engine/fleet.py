@@ -4,13 +4,11 @@ Everything is driven through `python -m operations … --json` and looked at thr
 """
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterable
 from typing import Any
 
-import pytest
 import yaml
 from kubernetes import client, config
 
@@ -18,12 +16,6 @@ from lab import stack
 from lab.cluster import Event
 from lab.fleet import MANAGEMENT, Lab
 from lab.plugins import REPOSITORY
-
-unproven = pytest.mark.skipif(
-    not os.environ.get("GLOO_MESH_UNPROVEN"),
-    reason="Written, but not seen to pass on the real engine yet; GLOO_MESH_UNPROVEN=1 runs it.",
-)
-"""On what is ahead of its proof."""
 
 NAMESPACES = ("gloo-mesh", "gloo-mesh-addons")
 CLIENT_SECRET = "relay-client-tls-secret"

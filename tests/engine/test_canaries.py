@@ -27,10 +27,10 @@ from kubernetes import client
 from lab.fleet import MANAGEMENT, Lab
 from tests.authority import DAY, root
 from tests.engine.fleet import CLIENT_SECRET as CLIENT_SECRET_NAME
-from tests.engine.fleet import Fleet, unproven
+from tests.engine.fleet import Fleet
 from tests.fresh_lab import fresh_lab, skip_without_engine
 
-pytestmark = [pytest.mark.engine, unproven]
+pytestmark = pytest.mark.engine
 
 WORKER = "cluster-1"
 VERBS: tuple[tuple[str, ...], ...] = (

@@ -23,7 +23,7 @@ from operations.check import Checked, check
 from operations.findings import Finding
 from tests.authority import CLIENT, Made, root
 from tests.engine.colleague import Colleague
-from tests.engine.fleet import Fleet, unproven
+from tests.engine.fleet import Fleet
 
 pytestmark = pytest.mark.engine
 
@@ -379,16 +379,9 @@ FAULTS: list[tuple[str, str, Planted, str]] = [
 ]
 
 
-AHEAD = {12, *range(26, len(FAULTS))}
-"""Places in FAULTS of what hasn't been seen to pass."""
-
-
 @pytest.mark.parametrize(
     ("code", "where", "plant", "told"),
-    [
-        pytest.param(*fault, id=f"{fault[0]}-{place}", marks=[unproven] if place in AHEAD else [])
-        for place, fault in enumerate(FAULTS)
-    ],
+    [pytest.param(*fault, id=f"{fault[0]}-{place}") for place, fault in enumerate(FAULTS)],
 )
 def test_a_planted_fault_is_told_and_nothing_else(site: Site, code: str, where: str, plant: Planted, told: str) -> None:
     # That all is well again is part of the next fault's test, and of the last test.
@@ -400,7 +393,6 @@ def test_a_planted_fault_is_told_and_nothing_else(site: Site, code: str, where: 
     assert told in reports[0]["what"]
 
 
-@unproven
 def test_a_certificate_that_ends_soon_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pem, "SOON", timedelta(days=400))
 
@@ -408,7 +400,6 @@ def test_a_certificate_that_ends_soon_is_told(site: Site, monkeypatch: pytest.Mo
     assert "tls.crt of Secret relay-server-tls-secret" in site.told[0].what
 
 
-@unproven
 def test_a_client_certificate_for_anything_but_a_client_is_told(site: Site) -> None:
     trusted = site.on(MANAGEMENT).get("secret relay-tls-signing-secret")["data"]
     certificate, key = (base64.b64decode(trusted[name]) for name in ("tls.crt", "tls.key"))
@@ -421,7 +412,6 @@ def test_a_client_certificate_for_anything_but_a_client_is_told(site: Site) -> N
         assert "is a CA's certificate" in site.told[0].what
 
 
-@unproven
 def test_a_client_that_nobody_registered_is_told(site: Site) -> None:
     """A worker that was taken out of the configuration and forgotten, whose agent still runs."""
     config = configured(site.fleet.file)
@@ -434,7 +424,6 @@ def test_a_client_that_nobody_registered_is_told(site: Site) -> None:
         }
 
 
-@unproven
 def test_an_agent_that_leads_the_management_plane_is_told_beside_who_made_it(site: Site) -> None:
     agent = site.on("cluster-1")
     before = agent.get("deployment enterprise-agent")["spec"]["template"]["spec"]["containers"][0]["image"]
@@ -450,7 +439,6 @@ def test_an_agent_that_leads_the_management_plane_is_told_beside_who_made_it(sit
     site.run(told["object-changed"].remedy)
 
 
-@unproven
 def test_a_relay_that_died_shows_on_every_side(site: Site) -> None:
     processes.end([site.process(MANAGEMENT, "relay")])
     wanted = {("relay-metrics-unread", "management"), ("relay-not-answering", "management")}
@@ -459,7 +447,6 @@ def test_a_relay_that_died_shows_on_every_side(site: Site) -> None:
     site.lab.start(MANAGEMENT)
 
 
-@unproven
 def test_no_secret_is_in_what_is_told(site: Site) -> None:
     on = site.on("cluster-1")
     with on.secret("relay-identity-token-secret", {"token": "token-canary"}):
@@ -473,7 +460,6 @@ def test_no_secret_is_in_what_is_told(site: Site) -> None:
         assert "PRIVATE KEY" not in said
 
 
-@unproven
 def test_waiting_says_what_for_and_ends_when_all_is_well(site: Site) -> None:
     with ghost(site):
         waited = site.fleet.run("check", "--wait", "1s")
@@ -484,7 +470,6 @@ def test_waiting_says_what_for_and_ends_when_all_is_well(site: Site) -> None:
     assert again.returncode == 0, again.stdout + again.stderr
 
 
-@unproven
 def test_in_the_end_all_is_well_again(site: Site) -> None:
     assert site.comes_to(set()) == set(), [finding.report() for finding in site.told]
 

@@ -12,9 +12,9 @@ import pytest
 from lab.cluster import components
 from lab.fleet import MANAGEMENT, Lab
 from lab.proxy import Proxy
-from tests.engine.fleet import Fleet, Report, changed, unproven
+from tests.engine.fleet import Fleet, Report, changed
 
-pytestmark = [pytest.mark.engine, unproven]
+pytestmark = pytest.mark.engine
 
 SICK, HEALTHY = "cluster-1", "cluster-2"
 UPGRADED = {name: {f"{name}-addons-release": "update"} for name in (SICK, HEALTHY)}

@@ -29,7 +29,7 @@ from operations.preflight.permissions import Need
 from operations.stack import Stack
 from operations.state import RELEASE
 from tests.awaiting import awaited
-from tests.engine.fleet import Fleet, Report, unproven
+from tests.engine.fleet import Fleet, Report
 
 pytestmark = pytest.mark.engine
 
@@ -384,10 +384,7 @@ FAULTS: dict[tuple[str, str], tuple[Plant, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [pytest.param(fault, id=fault[0], marks=[unproven] if fault[0] == "crds-unowned" else []) for fault in FAULTS],
-)
+@pytest.mark.parametrize("fault", FAULTS, ids=[code for code, _ in FAULTS])
 def test_a_planted_fault_is_found_by_its_code_alone(fault: tuple[str, str], fleet: Fleet, looker: Looker) -> None:
     plant, changes = FAULTS[fault]
     with plant(fleet):
@@ -441,7 +438,6 @@ def test_another_stacks_fleet_is_told_by_that_stacks_name(fleet: Fleet, looker: 
     assert "the stack older deployed" in finding.what
 
 
-@unproven
 def test_the_told_command_hands_crds_over(fleet: Fleet, looker: Looker) -> None:
     with crd(fleet):
         (finding,) = looker.findings()
@@ -574,7 +570,6 @@ def key(need: Need) -> tuple[str, str, tuple[str, ...]]:
 # The first up, which one worker misses, by an identity with no more rights than are listed.
 
 
-@unproven
 def test_what_a_half_finished_up_made_is_its_own(fleet: Fleet, looker: Looker, half: Report) -> None:
     assert set(half["unreachable"]) == {"cluster-2"}
     assert [finding["code"] for finding in half["findings"]] == ["no-answer"]
@@ -586,7 +581,6 @@ def test_what_a_half_finished_up_made_is_its_own(fleet: Fleet, looker: Looker, h
 # Deployed.
 
 
-@unproven
 def test_a_deployed_fleet_has_nothing_in_its_way(fleet: Fleet, looker: Looker, deployed: Report) -> None:
     before = fleet.writes()
 
@@ -595,14 +589,12 @@ def test_a_deployed_fleet_has_nothing_in_its_way(fleet: Fleet, looker: Looker, d
     assert fleet.writes() == before
 
 
-@unproven
 def test_contexts_that_were_swapped_are_told(looker: Looker, deployed: Report) -> None:
     swapped = {"cluster-1": {"context": "cluster-2"}, "cluster-2": {"context": "cluster-1"}}
 
     assert looker.told({"workers": swapped}) == [("another-cluster", "cluster-1"), ("another-cluster", "cluster-2")]
 
 
-@unproven
 def test_a_release_that_was_cut_off_later_is_told(fleet: Fleet, looker: Looker, deployed: Report) -> None:
     core: Any = fleet.core("cluster-1")
     labels = {"owner": "helm", "name": "enterprise-agent", "status": "pending-upgrade", "version": "99"}
@@ -617,7 +609,6 @@ def test_a_release_that_was_cut_off_later_is_told(fleet: Fleet, looker: Looker, 
     assert finding.remedy.endswith(f"python -m operations recover --stack {fleet.name}")
 
 
-@unproven
 def test_a_resource_that_a_new_setting_would_make_is_told_when_somebody_made_it(
     fleet: Fleet, looker: Looker, deployed: Report
 ) -> None:
@@ -633,7 +624,6 @@ def test_a_resource_that_a_new_setting_would_make_is_told_when_somebody_made_it(
     assert told == [("name-taken", "management")]
 
 
-@unproven
 def test_the_listed_rights_are_enough_for_a_fleets_whole_life(fleet: Fleet, deployed: Report) -> None:
     """What was deployed by them is changed and removed by them."""
     fleet.configure("workers", {"cluster-1": {"addons": {"enabled": False}}, "cluster-2": {}})

@@ -28,7 +28,6 @@ from pulumi.runtime._callbacks import _CallbackServicer
 from lab.cluster import end
 from lab.fleet import Lab
 from tests.awaiting import awaited
-from tests.engine.fleet import unproven
 
 pytestmark = pytest.mark.engine
 
@@ -987,7 +986,6 @@ def test_a_provider_that_is_killed_leaves_a_pending_record(
     assert records(core, namespace) == ["pending-install"]
 
 
-@unproven
 def test_a_provider_whose_engine_is_killed_finishes_what_it_is_at(
     trial: Trial,
     connect: Connect,

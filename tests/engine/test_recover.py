@@ -18,9 +18,9 @@ from lab.cluster import components
 from lab.fleet import MANAGEMENT, Lab
 from lab.plugins import REPOSITORY
 from tests.awaiting import awaited
-from tests.engine.fleet import NAMESPACES, Fleet, Report, changed, unproven
+from tests.engine.fleet import NAMESPACES, Fleet, Report, changed
 
-pytestmark = [pytest.mark.engine, unproven]
+pytestmark = pytest.mark.engine
 
 STACK = "crash"
 PATIENCE = 120

@@ -5,11 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from lab.proxy import Moment, Proxy
-from tests.engine.fleet import unproven
 from tests.engine.sweep import Point, Run, Sweep
 from tests.fresh_lab import fresh_lab, skip_without_engine
 
-pytestmark = [pytest.mark.engine, unproven]
+pytestmark = pytest.mark.engine
 
 POINTS: list[tuple[Run, float, Moment, str]] = [
     ("first", 0.02, "after", "provider"),
