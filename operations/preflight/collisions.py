@@ -201,7 +201,7 @@ def findings(
     record: Record | None,
     stack: str,
 ) -> Iterator[Finding]:
-    """What of `seen` the stack didn't make; `crds` names those of each of the vendor's charts."""
+    """What of `seen` the stack didn't make; `crds` names those of each cluster's chart."""
     wanted = made(settings)
     for cluster in (cluster for cluster in settings.clusters if cluster.name in seen):
         there = seen[cluster.name]
@@ -233,7 +233,7 @@ def findings(
         chart = product.MANAGEMENT_CHART if cluster.name == settings.management_cluster.name else product.AGENT_CHART
         release = product.crds_chart(chart)
         if (cluster.name, RELEASE, f"{settings.namespace}/{release}") not in ours.made:
-            yield from _crds(cluster, release, settings.namespace, there.crds, crds.get(chart, []))
+            yield from _crds(cluster, release, settings.namespace, there.crds, crds.get(cluster.name, []))
 
 
 def _taken(
