@@ -127,10 +127,13 @@ class Recorder(mocks.MockMonitor):
 
     def __init__(self, outputs: mocks.Mocks) -> None:
         super().__init__(outputs)
+        self.loops: list[asyncio.AbstractEventLoop] = []
+        """One for each of the SDK's threads, which would make its own and never close it."""
         self.registered: list[Registered] = []
         self.hooks: dict[str, pulumi.ResourceHook] = {}
 
     def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the protocol's name
+        self._make_loop()
         response = super().RegisterResource(request)
         if request.type != "pulumi:pulumi:Stack":
             self.registered.append(
@@ -153,6 +156,7 @@ class Recorder(mocks.MockMonitor):
         return response
 
     def ReadResource(self, request: Any) -> Any:  # noqa: N802 - the protocol's name
+        self._make_loop()
         response = super().ReadResource(request)
         self.registered.append(
             Registered(
@@ -172,6 +176,13 @@ class Recorder(mocks.MockMonitor):
             )
         )
         return response
+
+    def _make_loop(self) -> None:
+        try:
+            asyncio.get_event_loop()
+        except RuntimeError:
+            self.loops.append(asyncio.new_event_loop())
+            asyncio.set_event_loop(self.loops[-1])
 
 
 class _Hooks:
@@ -211,7 +222,8 @@ def recording(stack: str, config: Mapping[str, str], secret: list[str], *, opaqu
     finally:
         settings.configure(before)
         asyncio.set_event_loop(None)
-        loop.close()
+        for made in (loop, *recorder.loops):
+            made.close()
 
 
 def recorded(stack: str, config: Mapping[str, object], secret: Collection[str]) -> list[Registered]:

@@ -103,6 +103,9 @@ def _management(settings: Settings) -> Iterator[Need]:
     name = gateway.name if gateway else product.RELAY_SERVICE
     if gateway:
         yield Need(("get",), "", "services", where, name)
+    else:
+        # The plugin waits for the address through these, and without them for ever.
+        yield Need(("list", "watch"), "", "services", where)
     if exposed == "NodePort":
         yield Need(("get",), "", "endpoints", where, name)
         yield Need(("get",), "", "nodes")
