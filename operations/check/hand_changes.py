@@ -44,16 +44,19 @@ CLUSTER_WIDE = {
 HELMS = {"labelSelector": "app.kubernetes.io/managed-by=Helm"}
 """What Helm labels everything with that it makes; of cluster-wide kinds there may be hundreds."""
 AUTOSCALER = "kube-controller-manager"
+REPLICAS = ("spec", "replicas")
 
 
 def findings(view: View, found: Mapping[str, Deployed]) -> Iterator[Finding]:
     """Of one cluster, whose releases are `found`."""
     for name, release in found.items():
         # That a CRD is gone is told as such.
-        crds = definitions.are(name)
-        objects = definitions.changed(view, release) if crds else _objects(view, release)
-        again = view.manifest_again(name, release) if crds else view.again(name, release)
-        for called, live, paths in objects:
+        if definitions.are(name):
+            remedy = view.manifest_again(name, release)
+            objects = ((*found, remedy) for found in definitions.changed(view, release))
+        else:
+            objects = _objects(view, name, release)
+        for called, live, paths, again in objects:
             if live is None:
                 yield DELETED.found(view.name, f"{called}, of Helm release {name}, is gone.", again)
             elif paths:
@@ -72,18 +75,24 @@ def scaled(view: View, found: Mapping[str, Deployed]) -> set[tuple[str, str]]:
         for key, manifest in release.manifests.items()
         if key[1] == "Deployment"
         and (live := _live(view, manifest, key[2], key[3])[1])
-        and any(path == ("spec", "replicas") for path in unlike(_completed(manifest, live), live))
+        and any(path == REPLICAS for path in unlike(_completed(manifest, live), live))
     }
 
 
-def _objects(view: View, release: Deployed) -> Iterator[tuple[str, Object | None, list[Path]]]:
-    """What a release made: its name, the object now, and where it isn't as it was made."""
+def _objects(view: View, release_name: str, release: Deployed) -> Iterator[tuple[str, Object | None, list[Path], str]]:
+    """What a release made: its name, the object now, where it isn't as it was made, and what takes that back."""
     for (_, kind, namespace, name), manifest in release.manifests.items():
         collection, live = _live(view, manifest, namespace, name)
         called = f"{kind} {name}"
         if collection and "/namespaces/" in collection:
             called += f" in namespace {namespace}"
-        yield called, live, _paths(view, f"{collection}/{name}", manifest, live) if live else []
+        paths = _paths(view, f"{collection}/{name}", manifest, live) if live else []
+        again = view.again(release_name, release)
+        if REPLICAS in paths and "replicas" not in manifest["spec"]:
+            # Helm takes nothing back that its manifest doesn't say.
+            scale = view.kubectl(f"scale deployment {name} --replicas=1", namespace)
+            again = scale if paths == [REPLICAS] else f"{again} && {scale}"
+        yield called, live, paths, again
 
 
 def _live(view: View, manifest: Object, namespace: str, name: str) -> tuple[str | None, Object | None]:
@@ -124,7 +133,7 @@ def _completed(manifest: Object, live: Object) -> Object:
     """A manifest with what it leaves to a default that people change all the same: a Deployment's one replica."""
     if manifest["kind"] != "Deployment" or "replicas" in manifest["spec"]:
         return manifest
-    if AUTOSCALER in writers(live, ("spec", "replicas")):
+    if AUTOSCALER in writers(live, REPLICAS):
         return manifest
     return {**manifest, "spec": {**manifest["spec"], "replicas": 1}}
 

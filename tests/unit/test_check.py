@@ -240,7 +240,12 @@ def test_replicas_that_a_manifest_leaves_out_are_one_unless_an_autoscaler_has_th
 
     [told] = drift(fleet, deployment(replicas=3))
     assert "in spec.replicas (by nobody known)." in told
-    assert told.endswith("helm --kube-context cluster-1 -n gloo-mesh rollback enterprise-agent 4")
+    # A rollback takes back only what the manifest says.
+    scale = "kubectl --context cluster-1 -n gloo-mesh scale deployment agent --replicas=1"
+    assert told.endswith(f". {scale}")
+    edited = {"spec": {"containers": [{"name": "agent", "image": "agent:2"}]}}
+    [told] = drift(fleet, deployment(replicas=3, template=edited))
+    assert told.endswith(f"helm --kube-context cluster-1 -n gloo-mesh rollback enterprise-agent 4 && {scale}")
     assert drift(fleet, autoscaled) == []
     assert drift(fleet, deployment()) == []
 
