@@ -38,6 +38,7 @@ management = ManagementPlane(
         settings=settings,
         pki=pki,
         before_upgrade=before_upgrade(settings.management_cluster),
+        secret=configuration.secret,
         no_address=told,
     ),
     pulumi.ResourceOptions(provider=on_management),
@@ -74,6 +75,7 @@ for cluster in settings.worker_clusters:
             authority=settings.authority,
             relay_address=relay.address_for(cluster.relay_address),
             before_upgrade=on_upgrade,
+            secret=configuration.secret,
             management=management,
             management_provider=on_management,
             webhook_not_ready=not_ready,
@@ -87,7 +89,7 @@ for cluster in settings.worker_clusters:
     if cluster.addons.enabled:
         addons = Addons(
             f"{cluster.name}-addons",
-            AddonsArgs(cluster=cluster, charts=own_charts, before_upgrade=on_upgrade),
+            AddonsArgs(cluster=cluster, charts=own_charts, before_upgrade=on_upgrade, secret=configuration.secret),
             on_worker,
         )
         values[f"{cluster.name}/{product.ADDONS_RELEASE}"] = addons.masked_values

@@ -36,7 +36,7 @@ def bench(
     rounds: Annotated[int, typer.Option(min=1, help="Rounds to take the median of.")] = 3,
     output: Annotated[Path, typer.Option(help="Where the records go.")] = plugins.REPOSITORY / ".lab/bench.json",
 ) -> None:
-    """Deploy the seeds' flow by shell, by shell with workers side by side, and by the program."""
+    """Deploy the seeds' flow by shell, by shell with workers side by side, and by the program; then operate that."""
     console.print(plugins.describe())
     records: list[Record] = []
     try:
@@ -56,7 +56,7 @@ def bench(
 
 
 def _round(tool: str, workers: int) -> list[Record]:
-    """One tool on fresh clusters; the program a second time, where nothing changes."""
+    """One tool on fresh clusters; the program a second time, where nothing changes, and then its other commands."""
     # Short, because sockets below it have a limit to their names.
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         lab = Lab(Path(folder) / "lab", Console(quiet=True))

@@ -4,12 +4,13 @@ Owns the addons' namespace, what has to be in it before them, and their release.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components import configuration, product
+from components import product
 from components.charts import Charts
 from components.images import pull_secret, pull_secret_name
 from components.management_values import Secret
@@ -30,6 +31,8 @@ class AddonsArgs:
     cluster: WorkerClusterSettings
     charts: Charts
     before_upgrade: pulumi.ResourceHook
+    secret: Callable[[str], pulumi.Output[str]]
+    """Gives the content of a top-level secret key."""
 
 
 class Addons(pulumi.ComponentResource):
@@ -46,7 +49,7 @@ class Addons(pulumi.ComponentResource):
         # Injection happens as a pod is made, so the label has to be there before the release.
         injected = {product.REVISION_LABEL: revision} if revision else {product.INJECTION_LABEL: "enabled"}
         made = namespace(f"{name}-namespace", product.ADDONS_NAMESPACE, cluster.namespaces, self, injected)
-        before = pull_secret(f"{name}-pull-secret", cluster.images, made.name, child)
+        before = pull_secret(f"{name}-pull-secret", cluster.images, made.name, args.secret, child)
         if cluster.platform == "openshift":
             before = [*before, *_openshift(name, made.name, child)]
         placement = _placement(cluster)
@@ -58,7 +61,7 @@ class Addons(pulumi.ComponentResource):
             product.AGENT_CHART,
             made.name,
             args.before_upgrade,
-            values=_values(cluster, placement, configuration.secret),
+            values=_values(cluster, placement, args.secret),
             postrender=product.POST_RENDERER if placement else None,
             # Pods name the pull secret, and OpenShift lets them in; the chart tells Pulumi of neither.
             opts=pulumi.ResourceOptions(parent=self, depends_on=before),

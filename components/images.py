@@ -3,10 +3,12 @@
 Owns both for every cluster. Which containers a chart has, and where their values lie, is each release's.
 """
 
+from collections.abc import Callable
+
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components import configuration, product
+from components import product
 from components.settings.clusters import ImagesSettings
 
 
@@ -32,9 +34,13 @@ def pull_secret(
     name: str,
     images: ImagesSettings,
     namespace: pulumi.Input[str],
+    secret: Callable[[str], pulumi.Output[str]],
     opts: pulumi.ResourceOptions,
 ) -> list[k8s.core.v1.Secret]:
-    """The Secret made from `{secret: KEY}`, for releases to depend on; empty where none is to be made."""
+    """The Secret made from `{secret: KEY}`, for releases to depend on; empty where none is to be made.
+
+    `secret` gives the content of a top-level secret key.
+    """
     if images.pull_secret is None or images.pull_secret.kind != "secret":
         return []
     return [
@@ -42,7 +48,7 @@ def pull_secret(
             name,
             metadata={"name": product.PULL_SECRET, "namespace": namespace},
             type="kubernetes.io/dockerconfigjson",
-            string_data={".dockerconfigjson": configuration.secret(images.pull_secret.value)},
+            string_data={".dockerconfigjson": secret(images.pull_secret.value)},
             opts=opts,
         )
     ]

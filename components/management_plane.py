@@ -5,13 +5,13 @@ the fleet's record. The namespace is never labelled for injection: the managemen
 depend on Istio's webhook (vendor page, production best practice).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components import configuration, product
+from components import product
 from components.images import pull_secret
 from components.management_values import management_values
 from components.namespace import Namespace, namespace
@@ -29,6 +29,8 @@ class ManagementPlaneArgs:
     settings: Settings
     pki: RelayPki
     before_upgrade: pulumi.ResourceHook
+    secret: Callable[[str], pulumi.Output[str]]
+    """Gives the content of a top-level secret key."""
     no_address: pulumi.ErrorHook
     """Told when the release isn't ready by then."""
 
@@ -53,7 +55,7 @@ class ManagementPlane(pulumi.ComponentResource):
             secret(f"{name}-{secret_name}", secret_name, within, content, child)
             for secret_name, content in args.pki.management_secrets().items()
         ]
-        secrets += pull_secret(f"{name}-pull-secret", cluster.images, within, child)
+        secrets += pull_secret(f"{name}-pull-secret", cluster.images, within, args.secret, child)
         self.crds = crds_release(f"{name}-crds", charts, product.MANAGEMENT_CHART, within, args.before_upgrade, child)
         certificates = args.pki.management_fingerprint()
         self.release = release(
@@ -63,7 +65,7 @@ class ManagementPlane(pulumi.ComponentResource):
             product.MANAGEMENT_CHART,
             within,
             args.before_upgrade,
-            values=management_values(settings, certificates, configuration.secret),
+            values=management_values(settings, certificates, args.secret),
             timeout=settings.relay.ready_within,
             opts=pulumi.ResourceOptions(
                 parent=self,

@@ -4,12 +4,13 @@ Owns what the agent needs on its own cluster, and the worker's KubernetesCluster
 cluster. A worker never gets a key of an authority. Its addons are a component of their own.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components import configuration, product
+from components import product
 from components.charts import Charts
 from components.images import image_values, pull_secret
 from components.management_plane import ManagementPlane, secret
@@ -42,6 +43,8 @@ class WorkerClusterArgs:
     authority: str
     before_upgrade: pulumi.ResourceHook
     relay_address: pulumi.Input[str]
+    secret: Callable[[str], pulumi.Output[str]]
+    """Gives the content of a top-level secret key."""
     management: ManagementPlane
     management_provider: k8s.Provider
     """For the registration alone; everything else goes to the component's own provider."""
@@ -65,7 +68,7 @@ class WorkerCluster(pulumi.ComponentResource):
             secret(f"{name}-{_SECRETS[secret_name]}", secret_name, within, content, child)
             for secret_name, content in args.pki.worker_secrets(args.cluster.name).items()
         ]
-        secrets += pull_secret(f"{name}-pull-secret", args.cluster.images, within, child)
+        secrets += pull_secret(f"{name}-pull-secret", args.cluster.images, within, args.secret, child)
         crds = crds_release(f"{name}-crds", args.charts, product.AGENT_CHART, within, args.before_upgrade, child)
         certificates = args.pki.worker_fingerprint(args.cluster.name)
         self.masked_values = _values(args, certificates, lambda _: MASKED)
@@ -76,7 +79,7 @@ class WorkerCluster(pulumi.ComponentResource):
             product.AGENT_CHART,
             within,
             args.before_upgrade,
-            values=_values(args, certificates, configuration.secret),
+            values=_values(args, certificates, args.secret),
             # The chart looks its secrets up by name, which Pulumi cannot see, as it can't that a relay must answer
             # behind an address that is configured.
             opts=pulumi.ResourceOptions(parent=self, depends_on=[*secrets, crds, args.management.release]),

@@ -29,6 +29,7 @@ MANIFESTS = Path(__file__).parent / "manifests"
 ADDRESS = "address"
 """The file in a lab's folder with the address of its load balancers; that of its second node follows."""
 METRICS_PORT = 9091
+PORT_FORWARD = "ClusterPortForward"
 COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok-controller")
 STAND_IN = "relay"
 """What runs beside a control plane, as the process is called."""
@@ -39,7 +40,7 @@ ATTEMPTS = 4
 PORTS = range(18000, 32000)
 _choosing_ports = threading.Lock()
 WRITING_VERBS = {"create", "update", "patch", "delete", "deletecollection"}
-# Half as many garbage collections make starting a sixth cheaper; the limit keeps that from costing memory.
+# Collecting garbage less often makes starting a quarter cheaper; the limit keeps that from costing memory.
 THRIFT = {"GOGC": "400", "GOMEMLIMIT": "600MiB"}
 # What these look after doesn't occur in the lab; their caches would cost memory in every cluster.
 IDLE_CONTROLLERS = (
@@ -212,7 +213,7 @@ class Cluster:
         forward = {"ports": [METRICS_PORT], "target": {"address": "127.0.0.1", "port": metrics}}
         return {
             "apiVersion": "kwok.x-k8s.io/v1alpha1",
-            "kind": "ClusterPortForward",
+            "kind": PORT_FORWARD,
             "metadata": {"name": "relay-metrics"},
             # The pods' names aren't known before they are made.
             "spec": {"forwards": [forward]},
@@ -223,7 +224,9 @@ class Cluster:
         if STAND_IN in self.processes():
             return
         documents = list(yaml.safe_load_all(self._configured.read_text()))
-        (forward,) = [found["spec"]["forwards"][0] for found in documents if found["kind"] == "ClusterPortForward"]
+        forward = next((found["spec"]["forwards"][0] for found in documents if found["kind"] == PORT_FORWARD), None)
+        if forward is None:
+            raise LabError(f"{self.name} was made by an older lab. Run: python -m lab down")
         metrics = f"--metrics-port={forward['target']['port']}"
         server = f"--api-server={kubeconfig.server(self.folder)}"
         with (self.folder / f"logs/{STAND_IN}.log").open("a") as log:

@@ -1,7 +1,7 @@
 """A stack's deployment: previewed, brought up, taken away by Pulumi's engine.
 
 Owns the engine's runs, with the program inline, so that only the CLI and the provider plugins are
-needed. Never skips the preview, and refreshes first whenever every cluster answers.
+needed. Never skips the preview, and refreshes first whenever every cluster answers, all the while.
 """
 
 import os
@@ -25,6 +25,9 @@ from operations.preflight import Preflight, preflight
 from operations.progress import Progress
 from operations.stack import Stack, UsageError
 
+ATTEMPTS = 3
+"""How often a cluster that failed a refresh is asked whether it answers: one that comes and goes fails one of them."""
+
 
 class Deployment:
     """One stack under the engine."""
@@ -47,7 +50,7 @@ class Deployment:
             raise UsageError(f"Pulumi can't open the stack {stack.name}: {engine.last_error(error)}") from None
         self.settings = stack.settings(engine.secret_kubeconfigs(stack, self.settings))
         self._link(stack.name)
-        self._refreshing = True
+        self._interrupted = False
         self._options: dict[str, Any] = {
             "config_file": str(self.file),
             "parallel": engine.parallel(len(self.settings.workers)),
@@ -102,20 +105,26 @@ class Deployment:
         return self._refreshed(self._engine.destroy, dry=False, continue_on_error=True, show_secrets=False)
 
     def _refreshed(self, operation: Callable[..., Any], *, dry: bool, **options: Any) -> Progress:
-        """Run with a refresh where every cluster answers, and without one where one doesn't, or ceases to.
+        """Run with a refresh where every cluster answers; once more without, where one has stopped to meanwhile.
 
         A refresh that fails on one cluster ends the run on all.
         """
-        if self._refreshing and not self.unreachable:
-            progress = self._run(operation, dry=dry, refresh=True, **options)
-            if not progress.unrefreshed:
-                return progress
-            self._refreshing = False
-            silent = ", ".join(sorted(progress.unrefreshed))
-            self._console.print(
-                f"{silent} can't be refreshed, so it goes on without: {progress.errors[0]}", markup=False
-            )
-        return self._run(operation, dry=dry, refresh=False, **options)
+        progress = self._run(operation, dry=dry, refresh=not self.unreachable, **options)
+        silent = {} if self._interrupted else self._fallen_silent(progress.unrefreshed)
+        if not silent:
+            return progress
+        self.unreachable = self.unreachable | silent
+        for name, why in silent.items():
+            self._console.print(f"{name} has stopped answering, so nothing is refreshed: {why}", markup=False)
+        again = self._run(operation, dry=dry, refresh=False, **options)
+        if not dry:
+            again.continue_from(progress)
+        return again
+
+    def _fallen_silent(self, names: Collection[str]) -> dict[str, str]:
+        """Which of these clusters don't answer, or not each time, and why."""
+        clusters = [cluster for cluster in self.settings.clusters if cluster.name in names]
+        return {name: silence(error) for _ in range(ATTEMPTS) for name, error in unreachable(clusters).items()}
 
     def _link(self, stack: str) -> None:
         """Make the links that variables' kubeconfigs are given by, as a removal runs no program that would."""
@@ -138,7 +147,7 @@ class Deployment:
         with (
             leftovers.scratch() as scratch,
             Progress(self._console, clusters, dry=dry) as progress,
-            _interruptible(self._console),
+            self._interruptible(),
         ):
             # The kubernetes plugin leaves a copy of each kubeconfig, credentials and all, in TMPDIR.
             self._engine.workspace.env_vars = {**self._engine.workspace.env_vars, "TMPDIR": scratch}
@@ -159,16 +168,16 @@ class Deployment:
                     progress.errors.append(engine.last_error(error))
         return progress
 
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Let the engine, which gets Ctrl-C too, finish what it began and save the state; a second one kills it."""
 
-@contextmanager
-def _interruptible(console: Console) -> Iterator[None]:
-    """Let the engine, which gets Ctrl-C too, finish what it began and save the state; a second one kills it."""
+        def stop(_signal: int, _frame: object) -> None:
+            self._interrupted = True
+            self._console.print("Stopping: what is under way is finished and the state saved. Once more kills it.")
 
-    def stop(_signal: int, _frame: object) -> None:
-        console.print("Stopping: what is under way is finished and the state saved. Once more kills it.")
-
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+        before = signal.signal(signal.SIGINT, stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from operations.findings import Finding, Kind
-from operations.stack import PROJECT_FOLDER
+from operations.stack import LAB, PROJECT_FOLDER
 
 PROVIDER_LEFT = Kind(
     "provider-left",
@@ -52,12 +52,16 @@ def folders() -> list[Path]:
 
 
 def providers() -> list[psutil.Process]:
-    """Providers of this project whose engine is gone: nothing listens where they would report to."""
+    """Providers of this project whose engine is gone: nothing listens where they would report to.
+
+    Those of another of the project's labs are that lab's business.
+    """
     found: list[psutil.Process] = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             command = process.cmdline()
-            if _plugin(command) and Path(process.cwd()) == PROJECT_FOLDER and not _listens(command[-1]):
+            ours = _plugin(command) and Path(process.cwd()) == PROJECT_FOLDER
+            if ours and process.environ().get(LAB) == os.environ.get(LAB) and not _listens(command[-1]):
                 found.append(process)
     return found
 

@@ -78,7 +78,10 @@ def plan(stack: Stack) -> Plan:
     config = configured(stack.file)
     secret = encrypted(config)
     settings = Settings.parse(config, secret)
-    config |= engine.secret_certificates(stack, settings)
+    if decrypted := engine.secret_certificates(stack, settings):
+        config |= decrypted
+        # Whether they are certificates can be told only now.
+        settings = Settings.parse(config, secret)
     given = program.given(config).items()
     contents = {content.strip() for key, content in given if key.partition(":")[2] in secret}
     registered = program.recorded(stack.name, config, secret)

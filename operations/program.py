@@ -1,7 +1,8 @@
 """The deployment's program, run as a user's Pulumi would run it, under whatever monitor there is.
 
 Owns the run of `__main__.py` and a monitor that records instead of deploying. What the SDK keeps
-semi-private (MockMonitor, the settings, the secret envelope) is touched here and nowhere else.
+semi-private (MockMonitor, the settings, the secret envelope, servers for callbacks) is touched here alone, but for the
+workspace that `engine.py` lends it.
 """
 
 import asyncio

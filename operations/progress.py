@@ -70,6 +70,14 @@ class Progress:
     ) -> None:
         self._live.stop()
 
+    def continue_from(self, earlier: "Progress") -> None:
+        """Count what an earlier run of the same operation did, too."""
+        self._began = earlier._began
+        self.warnings = list(dict.fromkeys(earlier.warnings + self.warnings))
+        for name, cluster in earlier.clusters.items():
+            own = self.clusters.setdefault(name, ClusterProgress())
+            own.changed = cluster.changed | own.changed
+
     @property
     def changes(self) -> dict[str, int]:
         """How many resources each operation touched, unchanged ones aside."""
@@ -132,6 +140,8 @@ class Progress:
             return
         name, operation = _name(step.urn), str(step.op.value)
         began = place.running.pop(name, None)
+        # What the engine says of it from now on is no longer about this operation.
+        self._steps.pop(step.urn, None)
         if operation in _QUIET:
             place.unchanged += operation == "same"
             return

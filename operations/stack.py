@@ -14,6 +14,8 @@ from pathlib import Path
 from components.settings import Settings
 
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
+LAB = "GLOO_MESH_LAB"
+"""Names the folder of a lab."""
 
 
 class UsageError(Exception):
@@ -32,7 +34,7 @@ class Stack:
     @classmethod
     def find(cls, name: str) -> "Stack":
         """The stack called `name`; raises UsageError when no file configures it."""
-        lab = Path(os.environ.get("GLOO_MESH_LAB", PROJECT_FOLDER / ".lab"))
+        lab = Path(os.environ.get(LAB, PROJECT_FOLDER / ".lab"))
         copy = lab / f"Pulumi.{name}.yaml"
         if copy.is_file():
             return cls(name, copy.resolve(), _environment(lab / "environment"))

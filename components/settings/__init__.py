@@ -254,7 +254,10 @@ def encrypted(config: Mapping[str, object]) -> set[str]:
 
 
 def structured(value: object) -> object:
-    """The engine, and `pulumi config set`, hand structured values over as JSON, everything else as written."""
+    """A value of the configuration as it was meant.
+
+    The engine, and `pulumi config set`, hand structured values over as JSON, everything else as written.
+    """
     if not isinstance(value, str) or not value.startswith(("{", "[")):
         return value
     try:

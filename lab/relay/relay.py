@@ -1,4 +1,7 @@
-"""The relay itself: gRPC behind TLS listeners, with what it is told to serve with."""
+"""The relay itself: gRPC behind TLS listeners, who is let in, and which streams are open.
+
+With what it serves, where, and when anew is told by `server.py`.
+"""
 
 import asyncio
 import hmac

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -242,10 +243,16 @@ def converged(fleet: Fleet) -> dict[str, dict[str, str]]:
 def up(fleet: Fleet) -> Iterator[subprocess.Popen[str]]:
     """An up under way; what it leaves running is ended."""
     with fleet.start("up", "--yes") as running:
+        # Nobody reads what it says until it has ended.
+        reading = [threading.Thread(target=stream.read) for stream in (running.stdout, running.stderr) if stream]
+        for thread in reading:
+            thread.start()
         try:
             yield running
         finally:
             running.kill()
+            for thread in reading:
+                thread.join()
 
 
 def command_line(running: subprocess.Popen[str]) -> psutil.Process:

@@ -11,12 +11,9 @@ from tests.fresh_lab import fresh_lab, skip_without_engine
 pytestmark = pytest.mark.engine
 
 POINTS: list[tuple[Run, float, Moment, str]] = [
-    ("first", 0.02, "after", "provider"),
     ("first", 0.5, "before", "api-server"),
     ("first", 0.9, "after", "cli"),
-    ("upgrade", 0.1, "after", "cli"),
     ("upgrade", 0.5, "before", "provider"),
-    ("upgrade", 0.9, "after", "api-server"),
 ]
 """The up, how far into its writes, the moment and whom to kill."""
 

@@ -18,8 +18,8 @@ import yaml
 from kubernetes import client, config, utils
 
 from lab import LabError, cluster, kubeconfig
-from lab.cluster import COMPONENTS, components
-from lab.fleet import MANAGEMENT, Lab
+from lab.cluster import COMPONENTS, STAND_IN, components
+from lab.fleet import Lab
 from tests.awaiting import awaited
 
 pytestmark = pytest.mark.lab
@@ -27,9 +27,8 @@ pytestmark = pytest.mark.lab
 CLUSTERS = ["mgmt-cluster", "cluster-1", "cluster-2"]
 
 
-def expected(cluster: str) -> set[str]:
-    """Everything that runs for a cluster."""
-    return {*COMPONENTS, "relay-server" if cluster == MANAGEMENT else "relay-agent"}
+EXPECTED = {*COMPONENTS, STAND_IN}
+"""Everything that runs for a cluster."""
 
 
 @pytest.fixture
@@ -397,7 +396,7 @@ def test_a_pid_file_that_points_at_a_stranger_neither_blocks_up_nor_endangers_th
 
             lab.up(workers=2)
 
-            assert set(processes(lab)["cluster-2"]) == expected("cluster-2")
+            assert set(processes(lab)["cluster-2"]) == EXPECTED
             assert stranger.poll() is None
         finally:
             stranger.kill()
@@ -429,7 +428,7 @@ def test_the_status_for_programs_tells_processes_version_and_memory(lab: Lab) ->
     assert [row["cluster"] for row in report] == CLUSTERS
     assert {row["version"] for row in report} == {"v1.34.4"}
     for row in report:
-        assert set(row["components"]) == expected(row["cluster"])
+        assert set(row["components"]) == EXPECTED
         assert 100 < row["memory_mb"] < 1000
 
 

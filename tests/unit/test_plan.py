@@ -50,7 +50,7 @@ def test_a_certificate_that_is_encrypted_needs_the_cli_and_says_so(
     encrypted |= {key: {"secure": CIPHER} for key in ("certificate", "key", "root")}
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    with pytest.raises(UsageError, match="`pulumi`, is not on PATH"):
+    with pytest.raises(UsageError, match=r"To decrypt gloo-mesh:certificate: .*`pulumi`, is not on PATH"):
         plan(written(encrypted, tmp_path))
 
 

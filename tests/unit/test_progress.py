@@ -19,6 +19,13 @@ def begun(progress: Progress, cluster: str, name: str, operation: OpType) -> Non
     progress.event(_event(resource_pre_event=SimpleNamespace(metadata=SimpleNamespace(**step, new=state, old=state))))
 
 
+def ended(progress: Progress, cluster: str, name: str, operation: OpType) -> None:
+    state = SimpleNamespace(custom=True)
+    provider = PROVIDER.format(cluster)
+    step = {"urn": URN.format(name), "type": "kubernetes:core/v1:Namespace", "op": operation, "provider": provider}
+    progress.event(_event(res_outputs_event=SimpleNamespace(metadata=SimpleNamespace(**step, new=state, old=state))))
+
+
 def complained(progress: Progress, name: str, message: str) -> None:
     said = SimpleNamespace(urn=URN.format(name), message=message, severity="error", ephemeral=False)
     progress.event(_event(diagnostic_event=said))
@@ -46,10 +53,22 @@ def test_a_refresh_that_fails_names_its_cluster() -> None:
     assert progress.clusters["cluster-2"].failed == []
 
 
+def test_a_comparison_that_fails_after_its_refresh_is_no_failed_refresh() -> None:
+    progress = followed()
+    begun(progress, "cluster-1", "cluster-1-namespace", OpType.REFRESH)
+    ended(progress, "cluster-1", "cluster-1-namespace", OpType.REFRESH)
+
+    complained(progress, "cluster-1-namespace", "unable to replace what is protected")
+
+    assert progress.unrefreshed == set()
+    assert progress.errors == ["cluster-1-namespace: unable to replace what is protected"]
+
+
 def test_an_update_that_fails_after_its_refresh_is_no_failed_refresh() -> None:
     progress = followed()
-    for operation in (OpType.REFRESH, OpType.UPDATE):
-        begun(progress, "cluster-1", "cluster-1-namespace", operation)
+    begun(progress, "cluster-1", "cluster-1-namespace", OpType.REFRESH)
+    ended(progress, "cluster-1", "cluster-1-namespace", OpType.REFRESH)
+    begun(progress, "cluster-1", "cluster-1-namespace", OpType.UPDATE)
 
     complained(progress, "cluster-1-namespace", "forbidden")
     complained(progress, "somebody-elses", "forbidden too")

@@ -1,0 +1,88 @@
+"""When a run is begun once more without a refresh, and when it isn't."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from operations import deployment
+from operations.deployment import Deployment
+from operations.progress import Progress
+
+
+class Runs(Deployment):
+    """A deployment whose runs end as they are told, one after the other."""
+
+    def __init__(self, *endings: Progress, interrupted: bool = False) -> None:
+        clusters = [SimpleNamespace(name="cluster-1"), SimpleNamespace(name="cluster-2")]
+        self.settings: Any = SimpleNamespace(clusters=clusters)
+        self.unreachable = {}
+        self.refreshed: list[bool] = []
+        self._engine: Any = SimpleNamespace(up=None)
+        self._console = Console(quiet=True)
+        self._endings = list(endings)
+        self._interrupted = interrupted
+
+    def _run(self, operation: Any, *, dry: bool, watch: Any = None, **options: Any) -> Progress:
+        self.refreshed.append(options["refresh"])
+        return self._endings.pop(0)
+
+
+def ending(*unrefreshed: str, changed: dict[str, str] | None = None) -> Progress:
+    progress = Progress(Console(quiet=True), ["cluster-1", "cluster-2"], dry=False)
+    progress.unrefreshed |= set(unrefreshed)
+    progress.errors += [f"{name}: no" for name in unrefreshed]
+    progress.clusters["cluster-2"].changed |= changed or {}
+    return progress
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, *attempts: bool) -> None:
+    """Whether each attempt at cluster-1 is answered."""
+    left = list(attempts)
+
+    def unreachable(clusters: list[Any]) -> dict[str, Exception]:
+        if [cluster.name for cluster in clusters] != ["cluster-1"]:
+            return {}
+        return {} if left.pop(0) else {"cluster-1": OSError("refused")}
+
+    monkeypatch.setattr(deployment, "unreachable", unreachable)
+
+
+def test_a_refresh_that_fails_where_the_cluster_answers_is_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers(monkeypatch, True, True, True)
+    runs = Runs(ending("cluster-1"))
+
+    assert runs.up().errors == ["cluster-1: no"]
+    assert runs.refreshed == [True]
+
+
+def test_nothing_is_begun_again_after_an_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers(monkeypatch, False, False, False)
+    runs = Runs(ending("cluster-1"), interrupted=True)
+
+    assert runs.up().errors == ["cluster-1: no"]
+    assert runs.refreshed == [True]
+
+
+def test_a_cluster_that_comes_and_goes_is_left_unrefreshed_and_what_was_done_before_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers(monkeypatch, True, False, True)
+    runs = Runs(ending("cluster-1", changed={"a": "update"}), ending(changed={"b": "create"}))
+
+    done = runs.up()
+
+    assert runs.refreshed == [True, False]
+    assert done.errors == []
+    assert done.clusters["cluster-2"].changed == {"a": "update", "b": "create"}
+    assert runs.unreachable == {"cluster-1": "refused"}
+
+
+def test_where_a_cluster_is_down_from_the_start_nothing_is_refreshed(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers(monkeypatch)
+    runs = Runs(ending())
+    runs.unreachable = {"cluster-1": "refused"}
+
+    assert runs.up().errors == []
+    assert runs.refreshed == [False]
