@@ -64,7 +64,8 @@ def needs(settings: Settings, cluster: ClusterSettings) -> Iterator[Need]:
 
 def _namespace(cluster: ClusterSettings, namespace: str) -> Iterator[Need]:
     if cluster.namespaces.create:
-        yield Need(("create",), "", "namespaces")
+        # A namespace is gone some time after it was deleted; the plugin waits by a watch, and without it for ever.
+        yield Need(("create", "list", "watch"), "", "namespaces")
         yield Need(("get", "patch", "delete"), "", "namespaces", namespace, namespace)
     else:
         yield Need(("get", "patch"), "", "namespaces", namespace, namespace)
