@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +25,7 @@ from operations.api import Refused, Unanswered
 from operations.helm_records import Release, judged
 from operations.lock import Lock
 from operations.recover import Recovery
-from operations.stack import PROJECT_FOLDER
+from operations.stack import PROJECT_FOLDER, UsageError
 
 HOST = socket.gethostname()
 NOW = datetime.now(UTC)
@@ -486,3 +487,31 @@ class plugin(pulumi):  # noqa: N801
 
     def start(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen([self.executable, self.address], cwd=self.within, stdin=subprocess.PIPE)
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_helms_records_come_after_the_state_and_not_at_all_where_that_cant_be_written(
+    monkeypatch: pytest.MonkeyPatch, refused: bool
+) -> None:
+    done: list[str] = []
+
+    def put_back(_stack: str, _state: Any) -> None:
+        done.append("state")
+        if refused:
+            raise UsageError("locked")
+
+    def look(*_: Any) -> Any:
+        done.append("records")
+        return SimpleNamespace(unseen={})
+
+    monkeypatch.setattr(recover.state, "exported", lambda _: {"deployment": {"resources": []}})
+    monkeypatch.setattr(recover.state, "put_back", put_back)
+    monkeypatch.setattr(recover, "look", look)
+    release = Release("urn", "cluster-1", "gloo-mesh", "enterprise-agent", known=True, wanted=True)
+    cut_off = judged(release, {1: "deployed", 2: "pending-upgrade"})
+    nothing: Any = None
+
+    with pytest.raises(UsageError) if refused else nullcontext():
+        recover.mend(nothing, "prod", Recovery(judgements=[cut_off]))
+
+    assert done == (["state"] if refused else ["state", "records"])
