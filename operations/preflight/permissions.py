@@ -24,7 +24,9 @@ GRANTING = Kind(
 )
 
 MADE = ("get", "create", "patch", "delete")
-HELD_BY_HELM = ("get", "list", "create", "update", "patch", "delete")
+OWN = (*MADE, "list", "watch")
+"""On what the program makes itself: the plugin waits by a watch until it is gone, and without that for ever."""
+HELD_BY_HELM = (*OWN, "update")
 RBAC = "rbac.authorization.k8s.io"
 REVIEWS = "/apis/authorization.k8s.io/v1"
 NOWHERE = "no-such-namespace"
@@ -54,8 +56,8 @@ def needs(settings: Settings, cluster: ClusterSettings) -> Iterator[Need]:
             yield from _namespace(cluster, product.ADDONS_NAMESPACE)
             if cluster.platform == "openshift":
                 group = product.ISTIO_CNI_ATTACHMENT[0].partition("/")[0]
-                yield Need(MADE, RBAC, "rolebindings", product.ADDONS_NAMESPACE)
-                yield Need(MADE, group, "network-attachment-definitions", product.ADDONS_NAMESPACE)
+                yield Need(OWN, RBAC, "rolebindings", product.ADDONS_NAMESPACE)
+                yield Need(OWN, group, "network-attachment-definitions", product.ADDONS_NAMESPACE)
     else:
         yield from _management(settings)
     for resource in ("clusterroles", "clusterrolebindings"):
@@ -64,7 +66,6 @@ def needs(settings: Settings, cluster: ClusterSettings) -> Iterator[Need]:
 
 def _namespace(cluster: ClusterSettings, namespace: str) -> Iterator[Need]:
     if cluster.namespaces.create:
-        # A namespace is gone some time after it was deleted; the plugin waits by a watch, and without it for ever.
         yield Need(("create", "list", "watch"), "", "namespaces")
         yield Need(("get", "patch", "delete"), "", "namespaces", namespace, namespace)
     else:
@@ -83,8 +84,8 @@ def _release(namespace: str) -> Iterator[Need]:
 
 def _management(settings: Settings) -> Iterator[Need]:
     within, relay = settings.namespace, settings.relay
-    yield Need(MADE, "", "configmaps", within)
-    yield Need(MADE, product.CLUSTER_API_VERSION.partition("/")[0], "kubernetesclusters", within)
+    yield Need(OWN, "", "configmaps", within)
+    yield Need(OWN, product.CLUSTER_API_VERSION.partition("/")[0], "kubernetesclusters", within)
     yield Need(MADE, product.SETTINGS_GROUP, "settings", within)
     if settings.dashboard.oidc:
         yield Need(MADE, product.SETTINGS_GROUP, "dashboards", within)
@@ -93,11 +94,11 @@ def _management(settings: Settings) -> Iterator[Need]:
     if mesh := settings.virtual_mesh:
         kinds = ["virtualmeshes", *(["accesspolicies"] if mesh.global_access_policy == "ENABLED" else [])]
         for resource in kinds:
-            yield Need(MADE, product.MESH_API_VERSION.partition("/")[0], resource, within)
+            yield Need(OWN, product.MESH_API_VERSION.partition("/")[0], resource, within)
     gateway = relay.istio_gateway
     if gateway:
         for resource in ("gateways", "virtualservices"):
-            yield Need(MADE, "networking.istio.io", resource, within)
+            yield Need(OWN, "networking.istio.io", resource, within)
     if relay.address:
         return
     exposed, where = (gateway.service, gateway.namespace) if gateway else (relay.service, within)
