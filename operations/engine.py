@@ -5,7 +5,6 @@ Owns the environment the engine and its plugins start in.
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from typing import Any
@@ -111,10 +110,10 @@ def _configuration(stack: Stack, *arguments: str) -> dict[str, Any]:
     """What the CLI says of a stack's file, decrypted; raises UsageError."""
     options = ("--json", "--stack", stack.name, "--config-file", str(stack.file))
     named = " ".join(arguments[1:]) or "the secrets"
-    if not shutil.which("pulumi"):
-        raise UsageError(f"To decrypt {named}: {NO_CLI}")
     try:
         return json.loads(cli("config", *arguments, *options))
+    except UsageError as error:
+        raise UsageError(f"To decrypt {named}: {error}") from None
     except automation.CommandError as error:
         raise UsageError(f"Pulumi can't decrypt {named}: {last_error(error)}") from None
 

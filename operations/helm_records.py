@@ -44,8 +44,14 @@ class Judgement:
     """Revisions that have to be marked as failed."""
     unknown: bool = False
     """Whether it is in force, and the state doesn't know it."""
-    again: bool = False
-    """Whether it has to be upgraded though nothing of it changed."""
+
+    @property
+    def again(self) -> bool:
+        """Whether it has to be upgraded though nothing of it changed.
+
+        A refresh takes what Helm was last told for what is there; of an unknown release it doesn't know what is secret.
+        """
+        return bool(self.failed) or self.unknown
 
     @property
     def told(self) -> str:
@@ -69,9 +75,7 @@ def judged(release: Release, statuses: Mapping[int, str]) -> Judgement:
     installing = [revision for revision in unfinished if statuses[revision] == "pending-install"]
     failed = [revision for revision in unfinished if revision not in installing]
     unknown = in_force and not release.known
-    # A refresh takes what Helm was last told for what is there; of an unknown release it doesn't know what is secret.
-    again = bool(failed) or unknown
-    return Judgement(release, statuses, removed=installing, failed=failed, unknown=unknown, again=again)
+    return Judgement(release, statuses, removed=installing, failed=failed, unknown=unknown)
 
 
 def statuses(api: Api, namespace: str) -> dict[str, dict[int, str]]:

@@ -384,10 +384,7 @@ FAULTS: list[tuple[str, str, Planted, str]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("code", "where", "plant", "told"),
-    [pytest.param(*fault, id=f"{fault[0]}-{place}") for place, fault in enumerate(FAULTS)],
-)
+@pytest.mark.parametrize(("code", "where", "plant", "told"), FAULTS, ids=[f"{f[0]}-{n}" for n, f in enumerate(FAULTS)])
 def test_a_planted_fault_is_told_and_nothing_else(site: Site, code: str, where: str, plant: Planted, told: str) -> None:
     # That all is well again is part of the next fault's test, and of the last test.
     with plant(site):

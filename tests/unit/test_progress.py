@@ -13,22 +13,23 @@ URN = "urn:pulumi:prod::gloo-mesh::kubernetes:core/v1:Namespace::{}"
 
 
 def begun(progress: Progress, cluster: str, name: str, operation: OpType) -> None:
-    state = SimpleNamespace(custom=True)
-    provider = PROVIDER.format(cluster)
-    step = {"urn": URN.format(name), "type": "kubernetes:core/v1:Namespace", "op": operation, "provider": provider}
-    progress.event(_event(resource_pre_event=SimpleNamespace(metadata=SimpleNamespace(**step, new=state, old=state))))
+    progress.event(_event(resource_pre_event=_step(cluster, name, operation)))
 
 
 def ended(progress: Progress, cluster: str, name: str, operation: OpType) -> None:
-    state = SimpleNamespace(custom=True)
-    provider = PROVIDER.format(cluster)
-    step = {"urn": URN.format(name), "type": "kubernetes:core/v1:Namespace", "op": operation, "provider": provider}
-    progress.event(_event(res_outputs_event=SimpleNamespace(metadata=SimpleNamespace(**step, new=state, old=state))))
+    progress.event(_event(res_outputs_event=_step(cluster, name, operation)))
 
 
 def complained(progress: Progress, name: str, message: str) -> None:
     said = SimpleNamespace(urn=URN.format(name), message=message, severity="error", ephemeral=False)
     progress.event(_event(diagnostic_event=said))
+
+
+def _step(cluster: str, name: str, operation: OpType) -> Any:
+    state = SimpleNamespace(custom=True)
+    provider = PROVIDER.format(cluster)
+    step = {"urn": URN.format(name), "type": "kubernetes:core/v1:Namespace", "op": operation, "provider": provider}
+    return SimpleNamespace(metadata=SimpleNamespace(**step, new=state, old=state))
 
 
 def _event(**content: Any) -> Any:
