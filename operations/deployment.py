@@ -38,16 +38,7 @@ class Deployment:
         self._console = console
         self.file = stack.file
         os.environ.update(stack.environment)
-        try:
-            self._engine = engine.select(stack.name)
-        except FileNotFoundError:
-            raise UsageError(engine.NO_CLI) from None
-        except automation.StackNotFoundError:
-            raise UsageError(
-                f"The backend knows no stack {stack.name}; make it with: pulumi stack init {stack.name}"
-            ) from None
-        except automation.CommandError as error:
-            raise UsageError(f"Pulumi can't open the stack {stack.name}: {engine.last_error(error)}") from None
+        self._engine = engine.select(stack.name)
         self.settings = stack.settings(engine.secret_kubeconfigs(stack, self.settings))
         self._link(stack.name)
         self._interrupted = False
@@ -163,6 +154,8 @@ class Deployment:
                     "Another update of this stack is running, or one was killed and left its lock. Which of the two, "
                     f"and the way on: python -m operations recover --stack {self._engine.name}"
                 ) from None
+            except automation.StackNotFoundError as error:
+                raise UsageError(f"Pulumi can't run {self._engine.name}: {engine.last_error(error)}") from None
             except automation.CommandError as error:
                 if not progress.errors:
                     progress.errors.append(engine.last_error(error))

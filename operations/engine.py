@@ -7,9 +7,11 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 from pulumi import automation
+from pulumi.automation._stack import StackInitMode
 from pulumi.automation.errors import create_command_error
 
 from components.settings import PROJECT, Settings
@@ -22,7 +24,7 @@ NO_CLI = "Pulumi's CLI, `pulumi`, is not on PATH; install it, or `make demo` bui
 
 
 def select(stack: str) -> automation.Stack:
-    """The stack, if the backend knows it; raises what the Automation API raises."""
+    """The stack; whether the backend knows it, its first run says. Raises UsageError where there is no CLI."""
     for name in [name for name in os.environ if name.startswith("PULUMI_K8S_")]:
         # The SDK copies these into the state, where they show as a diff on the next machine.
         os.environ.pop(name)
@@ -30,8 +32,11 @@ def select(stack: str) -> automation.Stack:
     os.environ.setdefault("GOGC", "60")
     # The plugin looks into whatever this names, which may be several files or none; the program names one itself.
     ambient = {"KUBECONFIG": "", program.PYTHON_VARIABLE: sys.executable}
-    workspace = _Workspace(work_dir=str(PROJECT_FOLDER), program=program.run, env_vars=ambient)
-    return automation.Stack.select(stack, workspace)
+    try:
+        workspace = _Workspace(work_dir=str(PROJECT_FOLDER), program=program.run, env_vars=ambient)
+    except FileNotFoundError:
+        raise UsageError(NO_CLI) from None
+    return _Stack(stack, workspace, StackInitMode.SELECT)
 
 
 def opened(stack: Stack) -> Settings:
@@ -95,10 +100,11 @@ def cli(*arguments: str, given: str = "") -> str:
 
 
 def last_error(error: automation.CommandError) -> str:
-    """What went wrong, as the CLI's last line about it says."""
+    """What went wrong, as the CLI's last line about it says, and what to do about a stack that isn't there."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = [line for line in lines if line.startswith("error:")]
-    return (told or lines)[-1].removeprefix("error:").strip()
+    line = (told or lines)[-1].removeprefix("error:").strip()
+    return f"{line}; make it with: pulumi stack init" if isinstance(error, automation.StackNotFoundError) else line
 
 
 def parallel(workers: int) -> int:
@@ -121,4 +127,14 @@ def _configuration(stack: Stack, *arguments: str) -> dict[str, Any]:
 class _Workspace(automation.LocalWorkspace):
     def select_stack(self, stack_name: str) -> None:
         # `stack select`, the original, would make this stack the current one of the user's own shell.
-        self._run_pulumi_cmd_sync(["stack", "--stack", stack_name])
+        pass
+
+
+class _Stack(automation.Stack):
+    """A stack whose runs are told by their events: the CLI isn't asked thrice more for what nobody reads."""
+
+    def outputs(self) -> automation.OutputMap:
+        return {}
+
+    def info(self, show_secrets: bool = True) -> automation.UpdateSummary:
+        return automation.UpdateSummary("update", datetime.now(UTC), "", {}, {}, "")

@@ -29,6 +29,8 @@ def run() -> None:
     """Run the program: the engine's inline programs and the recording monitor call this."""
     # A run that was cut short leaves its server here, and every later one of this process would try to stop it, too.
     _callbacks._CallbackServicer._servicers.clear()
+    # Hundreds a run, each sent to the engine and back as an event that nobody shows.
+    setattr(pulumi.log, "debug", lambda *_args, **_options: None)  # noqa: B010 - typed as the SDK's own
     runpy.run_path(str(PROJECT_FOLDER / "__main__.py"), run_name="__main__")
 
 

@@ -15,7 +15,10 @@ def pytest_report_header() -> str:
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    """A fresh lab of three clusters, gone again after the module; only the tool cache is shared."""
-    with fresh_lab(workers=2) as lab:
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """A fresh lab, gone again after the module; only the tool cache is shared.
+
+    It has two workers, or as many as the module's LAB_WORKERS says.
+    """
+    with fresh_lab(getattr(request.module, "LAB_WORKERS", 2)) as lab:
         yield lab

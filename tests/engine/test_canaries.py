@@ -28,10 +28,10 @@ from lab.fleet import MANAGEMENT, Lab
 from tests.authority import DAY, root
 from tests.engine.fleet import CLIENT_SECRET as CLIENT_SECRET_NAME
 from tests.engine.fleet import Fleet
-from tests.fresh_lab import fresh_lab, skip_without_engine
 
 pytestmark = pytest.mark.engine
 
+LAB_WORKERS = 1
 WORKER = "cluster-1"
 VERBS: tuple[tuple[str, ...], ...] = (
     # First, because what an agent does takes a while: it asks the relay for its certificate.
@@ -134,14 +134,6 @@ class Lived:
     outputs: dict[str, subprocess.CompletedProcess[str]]
     arguments: set[bytes]
     bundle: dict[str, bytes] = field(default_factory=dict)
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    """A fresh lab of one worker, or a skip that says what is missing."""
-    with fresh_lab(workers=1) as lab:
-        skip_without_engine(lab)
-        yield lab
 
 
 @pytest.fixture(scope="module")

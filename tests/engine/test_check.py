@@ -80,7 +80,7 @@ class Site:
 def site(lab: Lab) -> Site:
     """The lab stack with a mesh, deployed; somebody stands for the controller that accepts it."""
     fleet = Fleet(lab, "check", {"gloo-mesh:virtualMesh": {"globalAccessPolicy": "ENABLED"}, "gloo-mesh:relay": {}})
-    fleet.up()
+    fleet.settle()
     colleague = Colleague(lab, MANAGEMENT)
     for plural in ("virtualmeshes", "accesspolicies"):
         for name, item in fleet.custom("networking.mesh.gloo.solo.io", "v1", plural).items():

@@ -14,7 +14,8 @@ from tests.relay import Relay, self_signed
 
 pytestmark = pytest.mark.engine
 
-WORKERS = ("cluster-1", "cluster-2")
+LAB_WORKERS = 1
+WORKERS = ("cluster-1",)
 AGENTS = {worker: {f"{worker}-agent": "update"} for worker in WORKERS}
 AUTHORITY = "enterprise-networking.gloo-mesh"
 ISTIO = "istio-system"
@@ -28,7 +29,7 @@ NODE_PORT_GATEWAY = UNDIALLED | {"istioGateway": {"service": "NodePort"}}
 def fleet(lab: Lab) -> Fleet:
     """The fleet behind its load balancer."""
     fleet = Fleet(lab, "exposures", {"gloo-mesh:relay": {"annotations": {"lab/asked-for": "internal"}}})
-    fleet.up()
+    fleet.settle()
     return fleet
 
 
@@ -49,7 +50,7 @@ def test_a_gateway_that_is_not_there_fails_the_preview_by_name(fleet: Fleet) -> 
 
 def test_behind_an_istio_gateway_its_load_balancer_is_dialled_and_istio_knows_the_way(fleet: Fleet) -> None:
     fleet.configure("relay", UNDIALLED | {"istioGateway": {}})
-    fleet.up()
+    fleet.settle()
 
     assert dialled(fleet) == {f"{fleet.lab.address}:443"}
     assert relay_service(fleet).spec.type == "ClusterIP"
@@ -67,7 +68,7 @@ def test_behind_the_gateways_node_port_the_node_of_its_pod_is_dialled(fleet: Fle
     core.patch_namespaced_service(GATEWAY, ISTIO, {"spec": {"type": "NodePort"}})
     fleet.configure("relay", NODE_PORT_GATEWAY)
 
-    fleet.up()
+    fleet.settle()
 
     service: Any = core.read_namespaced_service(GATEWAY, ISTIO)
     (port,) = [port.node_port for port in service.spec.ports if port.name == "https"]
@@ -95,7 +96,7 @@ def test_a_gateway_pod_that_moved_to_another_node_is_found(fleet: Fleet) -> None
 def test_behind_the_relays_own_node_port_the_node_of_its_pod_is_dialled(fleet: Fleet) -> None:
     fleet.configure("relay", {"service": "NodePort"})
 
-    fleet.up()
+    fleet.settle()
 
     (node,) = nodes_of(fleet, "gloo-mesh", "enterprise-networking")
     (port,) = [port.node_port for port in relay_service(fleet).spec.ports if port.name == "grpc"]

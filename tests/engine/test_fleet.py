@@ -218,16 +218,14 @@ def test_a_deleted_secret_and_an_edited_label_are_seen_and_repaired(fleet: Fleet
     core.delete_namespaced_secret("relay-identity-token-secret", "gloo-mesh")
     core.patch_namespace("gloo-mesh-addons", {"metadata": {"labels": {"istio-injection": "disabled"}}})
 
-    seen = changed(fleet.preview())
-    fleet.up()
+    repaired = changed(fleet.up())
 
-    assert seen == {"cluster-1": {"cluster-1-relay-token": "create", "cluster-1-addons-namespace": "update"}}
+    assert repaired == {"cluster-1": {"cluster-1-relay-token": "create", "cluster-1-addons-namespace": "update"}}
     namespace: Any = core.read_namespace("gloo-mesh-addons")
     assert namespace.metadata.labels["istio-injection"] == "enabled"
     assert fleet.secret("cluster-1", "relay-identity-token-secret") == fleet.secret(
         MANAGEMENT, "relay-identity-token-secret"
     )
-    assert fleet.preview()["changes"] == {}
 
 
 def test_a_change_of_management_alone_leaves_the_workers_unchanged_in_a_preview(fleet: Fleet, deployed: Report) -> None:
@@ -236,19 +234,16 @@ def test_a_change_of_management_alone_leaves_the_workers_unchanged_in_a_preview(
     seen = changed(fleet.preview())
 
     assert seen == {"management": {"management-release": "update"}}
-    fleet.up()
     fleet.configure("relay", RELAY)
-    fleet.up()
 
 
 def test_a_moved_address_reaches_the_agents(fleet: Fleet, deployed: Report) -> None:
     status = {"status": {"loadBalancer": {"ingress": [{"hostname": "relay.example"}]}}}
     fleet.core(MANAGEMENT).patch_namespaced_service_status("enterprise-networking", "gloo-mesh", status)
 
-    seen = changed(fleet.preview(), WORKERS)
-    fleet.up()
+    moved = changed(fleet.up(), WORKERS)
 
-    assert seen == {worker: {f"{worker}-agent": "update"} for worker in WORKERS}
+    assert moved == {worker: {f"{worker}-agent": "update"} for worker in WORKERS}
     for worker in WORKERS:
         assert "--relay-address=relay.example:9900" in agent_arguments(fleet, worker)
 
@@ -272,7 +267,6 @@ def test_a_certificate_near_its_end_is_renewed_by_a_plain_up(fleet: Fleet, deplo
     assert changed(report, WORKERS) == {}
     assert certificate(fleet, "relay-server-tls-secret").serial_number != before.serial_number
     assert fleet.secret(MANAGEMENT, "relay-root-tls-secret") == root
-    assert fleet.preview()["changes"] == {}
 
 
 def test_a_renamed_context_changes_no_object(fleet: Fleet, deployed: Report) -> None:
@@ -290,7 +284,6 @@ def test_a_renamed_context_changes_no_object(fleet: Fleet, deployed: Report) -> 
     assert report["changes"] == {}
     assert fleet.writes() == writes
     fleet.configure("workers", {worker: {} for worker in WORKERS})
-    fleet.up()
 
 
 def test_an_up_that_would_lock_its_own_identity_out_is_refused_before_anything_is_written(
@@ -310,11 +303,11 @@ def test_an_up_that_would_lock_its_own_identity_out_is_refused_before_anything_i
     assert written(fleet) == before
 
     fleet.configure("rbac", {"adminSubjects": [{"kind": "User", "name": DEPLOYER}]})
-    fleet.up()
+    fleet.settle()
     webhooks: Any = client.AdmissionregistrationV1Api(fleet.api(MANAGEMENT)).list_validating_webhook_configuration()
     assert "rbac-webhook" in [webhook.metadata.name for webhook in webhooks.items]
     fleet.configure("rbac", None)
-    fleet.up()
+    fleet.settle()
 
 
 def test_a_webhook_that_isnt_ready_is_awaited(fleet: Fleet, deployed: Report) -> None:
@@ -342,7 +335,7 @@ def test_a_webhook_that_isnt_ready_is_awaited(fleet: Fleet, deployed: Report) ->
     assert changed(report) == {"management": {"virtual-mesh-mesh": "update"}}
     assert fleet.custom(*MESH, "virtualmeshes")["virtual-mesh"]["spec"]["federation"] == {"selectors": []}
     fleet.configure("virtualMesh", {"globalAccessPolicy": "ENABLED"})
-    fleet.up()
+    fleet.settle()
 
 
 def test_healthy_clusters_complete_though_one_is_down_and_a_later_up_repairs_it(fleet: Fleet, deployed: Report) -> None:
@@ -361,7 +354,6 @@ def test_healthy_clusters_complete_though_one_is_down_and_a_later_up_repairs_it(
     assert "Traceback" not in done.stderr
     fleet.lab.start("cluster-1")
     assert changed(fleet.up()) == {"cluster-1": {"cluster-1-addons-release": "update"}}
-    assert fleet.preview()["changes"] == {}
 
 
 def test_a_middle_worker_comes_and_goes_alone(fleet: Fleet, deployed: Report) -> None:
@@ -408,7 +400,7 @@ def test_a_worker_is_deregistered_before_its_agent_goes(fleet: Fleet, deployed: 
 
 def test_a_protected_root_stops_a_removal_before_anything_goes(fleet: Fleet, deployed: Report) -> None:
     fleet.configure("protect", True)
-    fleet.up()
+    fleet.settle()
     versions = fleet.versions()
 
     refused = fleet.run("remove", "--yes")
@@ -417,7 +409,7 @@ def test_a_protected_root_stops_a_removal_before_anything_goes(fleet: Fleet, dep
     assert "set gloo-mesh:protect to false" in refused.stderr
     assert fleet.versions() == versions
     fleet.configure("protect", False)
-    fleet.up()
+    fleet.settle()
 
 
 def test_a_removal_leaves_nothing_but_crds(fleet: Fleet, deployed: Report) -> None:
@@ -450,7 +442,7 @@ def test_no_address_in_time_is_told_with_service_cluster_and_remedy(fleet: Fleet
     for part in ("enterprise-networking", "gloo-mesh", "management", MANAGEMENT, "relay.readyWithin"):
         assert part in failed.stderr
     assert "Traceback" not in failed.stdout + failed.stderr
-    fleet.up()
+    fleet.settle()
     assert fleet.preview()["changes"] == {}
 
 

@@ -32,7 +32,7 @@ def proxy(lab: Lab) -> Iterator[Proxy]:
 def fleet(lab: Lab, proxy: Proxy) -> Fleet:
     """A deployed fleet behind the proxy."""
     fleet = Fleet(lab, "outages", {"gloo-mesh:kubeconfig": str(proxy.kubeconfig)})
-    fleet.up()
+    fleet.settle()
     return fleet
 
 

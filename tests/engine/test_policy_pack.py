@@ -22,6 +22,7 @@ from lab.plugins import REPOSITORY
 from operations import program
 
 pytestmark = pytest.mark.engine
+LAB_WORKERS = 1
 
 STACK = "policies"
 CANARY = "planted-canary-4711"

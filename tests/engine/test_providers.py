@@ -2,13 +2,16 @@
 
 import base64
 import json
+import multiprocessing
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,18 +26,22 @@ import yaml
 from cryptography import x509
 from kubernetes import client, config
 from pulumi import automation as auto
-from pulumi.runtime._callbacks import _CallbackServicer
 
 from lab.cluster import end
-from lab.fleet import Lab
+from lab.fleet import MANAGEMENT, Lab
 from tests.awaiting import awaited
 
 pytestmark = pytest.mark.engine
 
-CLUSTER = "cluster-1"
+LAB_WORKERS = 0
+CLUSTER = MANAGEMENT
 Program = Callable[[], None]
 Connect = Callable[..., pulumi.ResourceOptions]
 Core = Any  # the client takes dictionaries, its types don't say so
+
+
+class RunFailedError(Exception):
+    """What the CLI printed of a run that failed."""
 
 
 class Trial:
@@ -46,26 +53,42 @@ class Trial:
 
     def preview(self, program: Program, **options: Any) -> dict[str, str]:
         """The planned operation for each resource, by name, the unchanged left out."""
-        self._take(program)
-        events: list[auto.EngineEvent] = []
-        self.stack.preview(on_event=events.append, **options)
-        return _operations(events)
+        operations, _ = self._run(self.stack.preview, program, options)
+        return operations
 
     def up(self, program: Program, **options: Any) -> dict[str, str]:
         """The operation carried out for each resource, by name, the unchanged left out."""
-        self._take(program)
-        events: list[auto.EngineEvent] = []
-        self._outputs = self.stack.up(on_event=events.append, **options).outputs
-        return _operations(events)
+        operations, self._outputs = self._run(self.stack.up, program, options)
+        return operations
 
-    def _take(self, program: Program) -> None:
-        self.stack.workspace.program = program
-        # The SDK never forgets the servers of hooks, and at the end of a run trips over one of a run that failed.
-        _CallbackServicer._servicers.clear()
+    def _run(self, operation: Callable[..., Any], program: Program, options: Any) -> tuple[dict[str, str], Any]:
+        """One run, in a process of its own: the SDK keeps of a failed one what trips over the next."""
+        own = multiprocessing.get_context("fork")
+        here, there = own.Pipe(duplex=False)
+
+        def carry_out() -> None:
+            self.stack.workspace.program = program
+            events: list[auto.EngineEvent] = []
+            try:
+                done = operation(on_event=events.append, **options)
+                there.send((_operations(events), getattr(done, "outputs", {})))
+            except auto.CommandError as error:
+                there.send(RunFailedError(str(error)))
+
+        with closing(own.Process(target=carry_out)) as process:
+            process.start()
+            there.close()
+            try:
+                told = here.recv()
+            finally:
+                process.join()
+        if isinstance(told, RunFailedError):
+            raise told
+        return told
 
     def failing_up(self, program: Program) -> str:
         """What an update that must fail says."""
-        with pytest.raises(auto.CommandError) as failure:
+        with pytest.raises(RunFailedError) as failure:
             self.up(program)
         return str(failure.value)
 
@@ -141,6 +164,7 @@ def trial(environment: None, namespace: str, request: pytest.FixtureRequest) -> 
     yield trial
     trial.stack.destroy()
     trial.stack.workspace.remove_stack(trial.stack.name)
+    shutil.rmtree(trial.stack.workspace.work_dir)
 
 
 @pytest.fixture
@@ -631,7 +655,7 @@ def test_what_is_somebody_elses_is_read_and_what_is_not_there_fails_the_read(
     assert base64.b64encode(b"open-sesame").decode() not in trial.at_rest()
 
     for kind, name in ((k8s.core.v1.Node, "nobody"), (k8s.core.v1.Secret, f"{namespace}/nothing")):
-        with pytest.raises(auto.CommandError, match=f"resource '{name}' does not exist"):
+        with pytest.raises(RunFailedError, match=f"resource '{name}' does not exist"):
             trial.preview(missing(kind, name))
         assert f"resource '{name}' does not exist" in trial.failing_up(missing(kind, name))
 
@@ -655,7 +679,7 @@ def test_a_hook_that_refuses_an_update_stops_the_preview_and_nothing_is_written(
     trial.up(lambda: program("a"))
     written = len(lab.audit(CLUSTER))
 
-    with pytest.raises(auto.CommandError, match="this would lock you out"):
+    with pytest.raises(RunFailedError, match="this would lock you out"):
         trial.preview(lambda: program("b"))
     assert "this would lock you out" in trial.failing_up(lambda: program("b"))
     assert lab.audit(CLUSTER)[written:] == []
@@ -663,7 +687,7 @@ def test_a_hook_that_refuses_an_update_stops_the_preview_and_nothing_is_written(
 
 
 def test_what_a_webhook_that_is_not_ready_refuses_can_be_tried_again_by_a_hook(
-    trial: Trial, connect: Connect, core: Core, namespace: str
+    trial: Trial, connect: Connect, core: Core, namespace: str, tmp_path: Path
 ) -> None:
     webhooks: Any = client.AdmissionregistrationV1Api(core.api_client)
     group, version, plural = "networking.istio.io", "v1", "gateways"
@@ -682,10 +706,10 @@ def test_what_a_webhook_that_is_not_ready_refuses_can_be_tried_again_by_a_hook(
             ],
         }
     )
-    told: list[str] = []
+    told = tmp_path / "told"
 
     def retry(failed: pulumi.ErrorHookArgs) -> bool:
-        told.extend(failed.errors)
+        told.write_text(json.dumps(failed.errors))
         webhooks.delete_validating_webhook_configuration(namespace)
         return True
 
@@ -715,8 +739,8 @@ def test_what_a_webhook_that_is_not_ready_refuses_can_be_tried_again_by_a_hook(
 
     awaited(acts)
     assert trial.up(program).items() >= {"gateway": "create"}.items()
-    assert len(told) == 1
-    assert "failed calling webhook" in told[0]
+    (error,) = json.loads(told.read_text())
+    assert "failed calling webhook" in error
 
 
 def test_a_kubeconfig_is_a_path_whoever_it_leads_to_or_secret_contents(
@@ -953,7 +977,7 @@ def test_an_interrupted_release_is_recorded_as_failed_and_upgraded_by_the_next_r
     with ThreadPoolExecutor() as pool:
         running = pool.submit(trial.failing_up, lambda: program(skip_await=False))
         awaited(lambda: records(core, namespace) == ["pending-install"])
-        (engine,) = [process for process in psutil.Process().children() if "up" in process.cmdline()]
+        (engine,) = [process for process in psutil.Process().children(recursive=True) if "up" in process.cmdline()]
         engine.send_signal(signal.SIGINT)
         running.result()
 
@@ -1001,7 +1025,7 @@ def test_a_provider_whose_engine_is_killed_finishes_what_it_is_at(
     with ThreadPoolExecutor() as pool:
         running = pool.submit(trial.failing_up, program)
         awaited(lambda: records(core, namespace) == ["pending-install"])
-        (engine,) = [process for process in psutil.Process().children() if "up" in process.cmdline()]
+        (engine,) = [process for process in psutil.Process().children(recursive=True) if "up" in process.cmdline()]
         (provider,) = [process for process in engine.children() if serves_kubernetes(process)]
         engine.kill()
         running.result()

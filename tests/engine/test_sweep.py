@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from lab.fleet import Lab
 from lab.proxy import Moment, Proxy
 from tests.engine.sweep import Point, Run, Sweep
-from tests.fresh_lab import fresh_lab, skip_without_engine
 
 pytestmark = pytest.mark.engine
+LAB_WORKERS = 1
 
 POINTS: list[tuple[Run, float, Moment, str]] = [
     ("first", 0.5, "before", "api-server"),
@@ -19,14 +20,12 @@ POINTS: list[tuple[Run, float, Moment, str]] = [
 
 
 @pytest.fixture(scope="module")
-def swept() -> Iterator[Sweep]:
+def swept(lab: Lab) -> Iterator[Sweep]:
     """A fleet of one worker that can be put back to where each up starts."""
-    with fresh_lab(workers=1) as lab:
-        skip_without_engine(lab)
-        with Proxy(lab) as proxy:
-            swept = Sweep(lab, proxy)
-            swept.learn()
-            yield swept
+    with Proxy(lab) as proxy:
+        swept = Sweep(lab, proxy)
+        swept.learn()
+        yield swept
 
 
 @pytest.mark.parametrize(("run", "share", "moment", "victim"), POINTS)

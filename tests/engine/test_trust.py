@@ -66,7 +66,7 @@ def test_a_supplied_key_of_another_certificate_is_refused_before_anything_is_wri
 
 def test_supplied_certificates_make_relay_and_agents_trust_each_other(fleet: Fleet) -> None:
     fleet.pulumi("config", "set", "--secret", "gloo-mesh:signingKey", given=SIGNING.key_pem)
-    fleet.up()
+    fleet.settle()
 
     server, signing = content(fleet, MANAGEMENT, SERVER_SECRET), content(fleet, MANAGEMENT, SIGNING_SECRET)
     issued = Made(x509.load_pem_x509_certificate(signing["tls.crt"].encode()), private(signing["tls.key"])).client("x")
@@ -92,7 +92,7 @@ def test_each_worker_has_a_certificate_of_its_own_where_the_relay_issues_none(fl
     # As docs/own-pki.md says: the agents have made them.
     for worker in WORKERS:
         fleet.core(worker).delete_namespaced_secret(CLIENT_SECRET, "gloo-mesh")
-    fleet.up()
+    fleet.settle()
 
     awaited(lambda: connected(fleet) == set(WORKERS))
     server = content(fleet, MANAGEMENT, SERVER_SECRET)
@@ -140,7 +140,7 @@ def test_existing_secrets_are_used_and_their_keys_never_reach_the_state(fleet: F
     for name, made in ((SERVER_SECRET, first), (SIGNING_SECRET, SIGNING)):
         put(core, name, {"tls.crt": made.pem, "tls.key": made.key_pem, "ca.crt": ROOT.pem})
     put(core, ROOT_SECRET, {"ca.crt": ROOT.pem})
-    fleet.up()
+    fleet.settle()
 
     issued = SIGNING.client("x")
     agent = {"tls.crt": issued.pem + SIGNING.pem, "tls.key": issued.key_pem}

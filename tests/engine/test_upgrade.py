@@ -33,7 +33,7 @@ def fleet(lab: Lab) -> Fleet:
     for version in ("1.2.0", "1.2.1"):
         packages.pack(lab.tool("helm"), lab.packages, lab.environment(), version)
     fleet = Fleet(lab, "upgrade", {"gloo-mesh:version": "1.2.0"})
-    fleet.up()
+    fleet.settle()
     for cluster, name in LEFTOVERS.items():
         metadata = {"metadata": {"name": name}}
         pod = {"spec": {"containers": [{"name": "check", "image": "check"}]}}

@@ -4,14 +4,15 @@ from typing import Any
 import pytest
 from kubernetes import client, config
 
-from lab.fleet import Lab
+from lab.fleet import MANAGEMENT, Lab
 
 pytestmark = pytest.mark.lab
+LAB_WORKERS = 0
 
 
 @pytest.fixture(scope="module")
 def core(lab: Lab) -> Any:
-    return client.CoreV1Api(config.new_client_from_config(str(lab.kubeconfig), "cluster-1"))
+    return client.CoreV1Api(config.new_client_from_config(str(lab.kubeconfig), MANAGEMENT))
 
 
 @pytest.fixture

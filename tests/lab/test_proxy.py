@@ -14,16 +14,9 @@ from urllib3.exceptions import HTTPError, ProtocolError
 from lab.fleet import MANAGEMENT, Lab
 from lab.kubeconfig import DEPLOYER
 from lab.proxy import Proxy, Write
-from tests.fresh_lab import fresh_lab
 
 pytestmark = pytest.mark.lab
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    """A management cluster alone."""
-    with fresh_lab(workers=0) as lab:
-        yield lab
+LAB_WORKERS = 0
 
 
 @pytest.fixture
