@@ -37,7 +37,7 @@ reference: setup
 	$(BIN)/python -m docs.reference
 
 test: setup lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --instafail
 
 bench: setup
 	$(BIN)/python -m benchmarks

@@ -1,6 +1,6 @@
 """The relay itself: gRPC behind TLS listeners, who is let in, and which streams are open.
 
-With what it serves, where, and when anew is told by `server.py`.
+With what it serves, and where, is `serving.py`'s; when anew, `server.py`'s.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import grpc.aio
 from lab.relay import authority, tls
 from lab.relay.gauges import Gauges
 from lab.relay.protocol import CLUSTER, ENROL, PULL, PUSH, SERVICE, packed, unpacked
-from lab.relay.server import Place, Serving
+from lab.relay.serving import Place, Serving
 
 
 class Relay:
