@@ -101,7 +101,7 @@ def cli(*arguments: str, given: str = "") -> str:
 
 def last_error(error: automation.CommandError) -> str:
     """What went wrong, as the CLI's last line about it says, and what to do about a stack that isn't there."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip().removeprefix("stderr: ") for line in str(error).splitlines() if line.strip()]
     told = [line for line in lines if line.startswith("error:")]
     line = (told or lines)[-1].removeprefix("error:").strip()
     return f"{line}; make it with: pulumi stack init" if isinstance(error, automation.StackNotFoundError) else line

@@ -1,6 +1,7 @@
 """The life of a fleet under the real engine, in the order it is lived; each test leaves it converged."""
 
 import base64
+import copy
 import json
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -64,6 +65,20 @@ def deployed(fleet: Fleet, previewed: Report) -> Report:
     """The first up."""
     assert fleet.writes() == {cluster: [] for cluster in CLUSTERS}, "the preview wrote something"
     return fleet.up()
+
+
+def test_a_stack_that_the_backend_doesnt_know_is_told_with_the_command_that_makes_it(fleet: Fleet) -> None:
+    stranger = copy.copy(fleet)
+    stranger.name = "unheard-of"
+    (fleet.lab.root / "Pulumi.unheard-of.yaml").write_text(fleet.file.read_text())
+
+    for verb in ("preview", "up"):
+        refused = stranger.run(verb)
+
+        assert refused.returncode == 2
+        assert ": no stack named 'unheard-of' found; make it with: pulumi stack init\n" in refused.stderr
+        assert "error:" not in refused.stderr
+        assert "Traceback" not in refused.stdout + refused.stderr
 
 
 def test_a_preview_of_nothing_shows_creations_only(previewed: Report) -> None:

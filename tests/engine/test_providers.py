@@ -48,30 +48,30 @@ class Trial:
     """A stack of its own, and what a run of it did."""
 
     def __init__(self, name: str) -> None:
-        self.stack = auto.create_or_select_stack(name, "providers", lambda: None)
-        self._outputs: auto.OutputMap = {}
+        self.stack = auto.create_stack(name, "providers", lambda: None)
+        # Launches of the CLI after each run, for what nobody looks at.
+        self.stack.info = lambda *_: True  # type: ignore[method-assign]
 
     def preview(self, program: Program, **options: Any) -> dict[str, str]:
         """The planned operation for each resource, by name, the unchanged left out."""
-        operations, _ = self._run(self.stack.preview, program, options)
-        return operations
+        return self._run(self.stack.preview, program, options)
 
     def up(self, program: Program, **options: Any) -> dict[str, str]:
         """The operation carried out for each resource, by name, the unchanged left out."""
-        operations, self._outputs = self._run(self.stack.up, program, options)
-        return operations
+        return self._run(self.stack.up, program, options)
 
-    def _run(self, operation: Callable[..., Any], program: Program, options: Any) -> tuple[dict[str, str], Any]:
+    def _run(self, operation: Callable[..., Any], program: Program, options: Any) -> dict[str, str]:
         """One run, in a process of its own: the SDK keeps of a failed one what trips over the next."""
         own = multiprocessing.get_context("fork")
         here, there = own.Pipe(duplex=False)
 
         def carry_out() -> None:
             self.stack.workspace.program = program
+            self.stack.outputs = dict  # type: ignore[method-assign]
             events: list[auto.EngineEvent] = []
             try:
-                done = operation(on_event=events.append, **options)
-                there.send((_operations(events), getattr(done, "outputs", {})))
+                operation(on_event=events.append, **options)
+                there.send(_operations(events))
             except auto.CommandError as error:
                 there.send(RunFailedError(str(error)))
 
@@ -94,11 +94,11 @@ class Trial:
 
     def outputs(self) -> dict[str, Any]:
         """The last successful update's outputs, decrypted."""
-        return {name: output.value for name, output in self._outputs.items()}
+        return {name: output.value for name, output in self.stack.outputs().items()}
 
     def secret_outputs(self) -> set[str]:
         """Which of them are marked as secret."""
-        return {name for name, output in self._outputs.items() if output.secret}
+        return {name for name, output in self.stack.outputs().items() if output.secret}
 
     def deployment(self) -> dict[str, Any]:
         """The state, decrypted."""
@@ -163,7 +163,6 @@ def trial(environment: None, namespace: str, request: pytest.FixtureRequest) -> 
     trial = Trial(request.node.name.removeprefix("test_")[:60])
     yield trial
     trial.stack.destroy()
-    trial.stack.workspace.remove_stack(trial.stack.name)
     shutil.rmtree(trial.stack.workspace.work_dir)
 
 
