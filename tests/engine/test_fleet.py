@@ -457,8 +457,6 @@ def test_no_address_in_time_is_told_with_service_cluster_and_remedy(fleet: Fleet
     for part in ("enterprise-networking", "gloo-mesh", "management", MANAGEMENT, "relay.readyWithin"):
         assert part in failed.stderr
     assert "Traceback" not in failed.stdout + failed.stderr
-    fleet.settle()
-    assert fleet.preview()["changes"] == {}
 
 
 class without_load_balancer:  # noqa: N801 - read as a clause
