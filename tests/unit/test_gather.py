@@ -15,7 +15,7 @@ import yaml
 from components.settings import ClusterSettings, Settings
 from operations import engine, everywhere, gather, program
 from operations.api import Api, Refused, Unanswered
-from operations.gather import Bundle
+from operations.gather import Bundle, machine
 from operations.redaction import Redactor
 from operations.stack import Stack, UsageError
 from tests import authority
@@ -118,8 +118,8 @@ def bundle(
     monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE_FILE", str(passphrase))
     monkeypatch.setattr(everywhere, "Api", Answers)
     monkeypatch.setattr(engine, "secrets", lambda stack: {"gloo-mesh:licenseKey": LICENCE})
-    monkeypatch.setattr(gather, "FINDERS", {})
-    monkeypatch.setattr(gather, "COMMANDS", {})
+    monkeypatch.setattr(machine, "FINDERS", {})
+    monkeypatch.setattr(machine, "COMMANDS", {})
     monkeypatch.setattr(program, "recorded", lambda *given: [])
 
     def bundle(unseen: dict[str, Exception] | None = None) -> Bundle:
