@@ -20,6 +20,7 @@ from lab import stack
 from lab.fleet import Lab
 from lab.plugins import REPOSITORY
 from operations import program
+from tests.apart import apart
 
 pytestmark = pytest.mark.engine
 LAB_WORKERS = 1
@@ -60,22 +61,8 @@ def test_each_planted_fault_is_refused_by_its_rule(
     _serve_packs(tmp_path, monkeypatch)
     bounds = tmp_path / "bounds.json"
     bounds.write_text(json.dumps({"certificate-lifetimes": {"leafDays": 90}}))
-    refused: dict[str, set[str]] = defaultdict(set)
-    messages: list[str] = []
 
-    def note(event: automation.EngineEvent) -> None:
-        if told := event.policy_event:
-            refused[f"{told.policy_name} ({told.enforcement_level})"].add(str(told.resource_urn).rpartition("::")[2])
-            messages.append(told.message)
-
-    workspace = automation.LocalWorkspace(work_dir=str(lab.root), program=_planting(lab))
-    with pytest.raises(automation.CommandError):
-        automation.Stack.select(STACK, workspace).preview(
-            policy_packs=[str(REPOSITORY / "policies")],
-            policy_pack_configs=[str(bounds)],
-            on_event=note,
-            color="never",
-        )
+    refused, messages = apart(lambda: _refused(lab, bounds))
 
     assert refused == {
         "own-provider (mandatory)": {"elsewhere"},
@@ -93,6 +80,27 @@ def test_each_planted_fault_is_refused_by_its_rule(
     assert "values.licenseKey in plaintext" in told
     assert "values.kept" not in told
     assert CANARY not in told
+
+
+def _refused(lab: Lab, bounds: Path) -> tuple[dict[str, set[str]], list[str]]:
+    """What a preview is refused for: by rule and its level the resources, and what it is told of them."""
+    refused: dict[str, set[str]] = defaultdict(set)
+    messages: list[str] = []
+
+    def note(event: automation.EngineEvent) -> None:
+        if told := event.policy_event:
+            refused[f"{told.policy_name} ({told.enforcement_level})"].add(str(told.resource_urn).rpartition("::")[2])
+            messages.append(told.message)
+
+    workspace = automation.LocalWorkspace(work_dir=str(lab.root), program=_planting(lab))
+    with pytest.raises(automation.CommandError):
+        automation.Stack.select(STACK, workspace).preview(
+            policy_packs=[str(REPOSITORY / "policies")],
+            policy_pack_configs=[str(bounds)],
+            on_event=note,
+            color="never",
+        )
+    return refused, messages
 
 
 def _planting(lab: Lab) -> Callable[[], None]:

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import multiprocessing
 import os
 import secrets
 import shutil
@@ -11,7 +10,6 @@ import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,7 @@ from pulumi import automation as auto
 
 from lab.cluster import end
 from lab.fleet import MANAGEMENT, Lab
+from tests.apart import apart
 from tests.awaiting import awaited
 
 pytestmark = pytest.mark.engine
@@ -38,10 +37,6 @@ CLUSTER = MANAGEMENT
 Program = Callable[[], None]
 Connect = Callable[..., pulumi.ResourceOptions]
 Core = Any  # the client takes dictionaries, its types don't say so
-
-
-class RunFailedError(Exception):
-    """What the CLI printed of a run that failed."""
 
 
 class Trial:
@@ -61,34 +56,18 @@ class Trial:
         return self._run(self.stack.up, program, options)
 
     def _run(self, operation: Callable[..., Any], program: Program, options: Any) -> dict[str, str]:
-        """One run, in a process of its own: the SDK keeps of a failed one what trips over the next."""
-        own = multiprocessing.get_context("fork")
-        here, there = own.Pipe(duplex=False)
-
-        def carry_out() -> None:
+        def run() -> dict[str, str]:
             self.stack.workspace.program = program
             self.stack.outputs = dict  # type: ignore[method-assign]
             events: list[auto.EngineEvent] = []
-            try:
-                operation(on_event=events.append, **options)
-                there.send(_operations(events))
-            except auto.CommandError as error:
-                there.send(RunFailedError(str(error)))
+            operation(on_event=events.append, **options)
+            return _operations(events)
 
-        with closing(own.Process(target=carry_out)) as process:
-            process.start()
-            there.close()
-            try:
-                told = here.recv()
-            finally:
-                process.join()
-        if isinstance(told, RunFailedError):
-            raise told
-        return told
+        return apart(run)
 
     def failing_up(self, program: Program) -> str:
         """What an update that must fail says."""
-        with pytest.raises(RunFailedError) as failure:
+        with pytest.raises(auto.CommandError) as failure:
             self.up(program)
         return str(failure.value)
 
@@ -654,7 +633,7 @@ def test_what_is_somebody_elses_is_read_and_what_is_not_there_fails_the_read(
     assert base64.b64encode(b"open-sesame").decode() not in trial.at_rest()
 
     for kind, name in ((k8s.core.v1.Node, "nobody"), (k8s.core.v1.Secret, f"{namespace}/nothing")):
-        with pytest.raises(RunFailedError, match=f"resource '{name}' does not exist"):
+        with pytest.raises(auto.CommandError, match=f"resource '{name}' does not exist"):
             trial.preview(missing(kind, name))
         assert f"resource '{name}' does not exist" in trial.failing_up(missing(kind, name))
 
@@ -678,7 +657,7 @@ def test_a_hook_that_refuses_an_update_stops_the_preview_and_nothing_is_written(
     trial.up(lambda: program("a"))
     written = len(lab.audit(CLUSTER))
 
-    with pytest.raises(RunFailedError, match="this would lock you out"):
+    with pytest.raises(auto.CommandError, match="this would lock you out"):
         trial.preview(lambda: program("b"))
     assert "this would lock you out" in trial.failing_up(lambda: program("b"))
     assert lab.audit(CLUSTER)[written:] == []
