@@ -51,14 +51,14 @@ def opened(stack: Stack) -> Settings:
 def secret_kubeconfigs(stack: Stack, settings: Settings) -> dict[str, str]:
     """The content of each kubeconfig that is a secret of this stack's file, by key; raises UsageError."""
     keys = {cluster.kubeconfig.value for cluster in settings.clusters if cluster.kubeconfig.kind == "secret"}
-    return {key: decrypted(stack, key) for key in keys}
+    return {key: decrypted(stack, key) for key in sorted(keys)}
 
 
 def secret_certificates(stack: Stack, settings: Settings) -> dict[str, str]:
     """Each certificate that is a secret of this stack's file, by key, as the program reads them; raises UsageError."""
     sources = settings.pki.sources.items()
     keys = {source.value for name, source in sources if source.kind == "secret" and not name.endswith(".key")}
-    return {key: decrypted(stack, key) for key in keys}
+    return {key: decrypted(stack, key) for key in sorted(keys)}
 
 
 def secrets(stack: Stack) -> dict[str, str]:
