@@ -2,6 +2,7 @@
 
     python -m benchmarks.up STACK FILE WORKERS
 
+It brings a fleet up, too, where a test looks at something else.
 `operations up` always previews; the shell flow doesn't, so this is the like of it.
 """
 

@@ -154,8 +154,6 @@ class Deployment:
                     "Another update of this stack is running, or one was killed and left its lock. Which of the two, "
                     f"and the way on: python -m operations recover --stack {self._engine.name}"
                 ) from None
-            except automation.StackNotFoundError as error:
-                raise UsageError(f"Pulumi can't run {self._engine.name}: {engine.last_error(error)}") from None
             except automation.CommandError as error:
                 if not progress.errors:
                     progress.errors.append(engine.last_error(error))

@@ -5,6 +5,7 @@ Owns the environment the engine and its plugins start in.
 
 import json
 import os
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ NO_CLI = "Pulumi's CLI, `pulumi`, is not on PATH; install it, or `make demo` bui
 
 
 def select(stack: str) -> automation.Stack:
-    """The stack; whether the backend knows it, its first run says. Raises UsageError where there is no CLI."""
+    """The stack; raises UsageError where there is none, or the CLI can't open it."""
     for name in [name for name in os.environ if name.startswith("PULUMI_K8S_")]:
         # The SDK copies these into the state, where they show as a diff on the next machine.
         os.environ.pop(name)
@@ -34,9 +35,15 @@ def select(stack: str) -> automation.Stack:
     ambient = {"KUBECONFIG": "", program.PYTHON_VARIABLE: sys.executable}
     try:
         workspace = _Workspace(work_dir=str(PROJECT_FOLDER), program=program.run, env_vars=ambient)
+        return _Stack(stack, workspace, StackInitMode.SELECT)
     except FileNotFoundError:
         raise UsageError(NO_CLI) from None
-    return _Stack(stack, workspace, StackInitMode.SELECT)
+    except (automation.InvalidVersionError, subprocess.CalledProcessError) as error:
+        raise UsageError(f"Pulumi's CLI can't be used: {error}") from None
+    except automation.StackNotFoundError:
+        raise UsageError(f"The backend knows no stack {stack}; make it with: pulumi stack init {stack}") from None
+    except automation.CommandError as error:
+        raise UsageError(f"Pulumi can't open the stack {stack}: {last_error(error)}") from None
 
 
 def opened(stack: Stack) -> Settings:
@@ -100,11 +107,11 @@ def cli(*arguments: str, given: str = "") -> str:
 
 
 def last_error(error: automation.CommandError) -> str:
-    """What went wrong, as the CLI's last line about it says, and what to do about a stack that isn't there."""
-    lines = [line.strip().removeprefix("stderr: ") for line in str(error).splitlines() if line.strip()]
+    """What went wrong, as the CLI's last line about it says; its exit code where it said nothing."""
+    labelled = (re.sub(r"^(stdout|stderr):", "", line.strip()).strip() for line in str(error).splitlines())
+    lines = [line for line in labelled if line]
     told = [line for line in lines if line.startswith("error:")]
-    line = (told or lines)[-1].removeprefix("error:").strip()
-    return f"{line}; make it with: pulumi stack init" if isinstance(error, automation.StackNotFoundError) else line
+    return (told or lines)[-1].removeprefix("error:").strip()
 
 
 def parallel(workers: int) -> int:
@@ -127,7 +134,7 @@ def _configuration(stack: Stack, *arguments: str) -> dict[str, Any]:
 class _Workspace(automation.LocalWorkspace):
     def select_stack(self, stack_name: str) -> None:
         # `stack select`, the original, would make this stack the current one of the user's own shell.
-        pass
+        self._run_pulumi_cmd_sync(["stack", "--stack", stack_name])
 
 
 class _Stack(automation.Stack):
@@ -137,4 +144,5 @@ class _Stack(automation.Stack):
         return {}
 
     def info(self, show_secrets: bool = True) -> automation.UpdateSummary:
+        # The SDK insists on one after each update.
         return automation.UpdateSummary("update", datetime.now(UTC), "", {}, {}, "")

@@ -1,8 +1,8 @@
 """The deployment's program, run as a user's Pulumi would run it, under whatever monitor there is.
 
 Owns the run of `__main__.py` and a monitor that records instead of deploying. What the SDK keeps
-semi-private (MockMonitor, the settings, the secret envelope, servers for callbacks) is touched here alone, but for the
-workspace that `engine.py` lends it.
+semi-private (MockMonitor, the settings, the secret envelope, servers for callbacks, its debug messages) is touched here
+alone, but for the workspace and the stack that `engine.py` lends it.
 """
 
 import asyncio

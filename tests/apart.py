@@ -1,6 +1,8 @@
 """Running something in a process of its own, which ends with it."""
 
 import multiprocessing
+import pickle
+import traceback
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any, TypeVar
@@ -18,11 +20,16 @@ def apart(run: Callable[[], T]) -> T:
     here, there = own.Pipe(duplex=False)
 
     def carry_out() -> None:
-        told: tuple[Any, Exception | None]
+        told: tuple[Any, BaseException | None]
         try:
             told = run(), None
-        except Exception as error:
+        except BaseException as error:  # `pytest.fail` is none of the usual kind
+            error.add_note("".join(traceback.format_exception(error)))
             told = None, error
+        try:
+            pickle.loads(pickle.dumps(told))
+        except Exception:
+            told = None, RuntimeError(f"can't be handed over: {told}")
         there.send(told)
 
     with closing(own.Process(target=carry_out)) as process:
@@ -30,6 +37,9 @@ def apart(run: Callable[[], T]) -> T:
         there.close()
         try:
             returned, raised = here.recv()
+        except EOFError:
+            process.join()
+            raise AssertionError(f"the fork ended with {process.exitcode} and said nothing") from None
         finally:
             process.join()
     if raised:

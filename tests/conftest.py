@@ -1,12 +1,13 @@
 """What the tests of every room share: a lab of their own, and a look into its clusters."""
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from lab import plugins
 from lab.fleet import Lab
-from tests.fresh_lab import fresh_lab
 
 
 def pytest_report_header() -> str:
@@ -20,5 +21,11 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
 
     It has two workers, or as many as the module's LAB_WORKERS says.
     """
-    with fresh_lab(getattr(request.module, "LAB_WORKERS", 2)) as lab:
-        yield lab
+    # Not pytest's own folder: its long name would bring socket paths below it to the system's limit.
+    with tempfile.TemporaryDirectory(prefix="lab-") as folder:
+        lab = Lab(Path(folder) / "lab")
+        try:
+            lab.up(getattr(request.module, "LAB_WORKERS", 2))
+            yield lab
+        finally:
+            lab.down()

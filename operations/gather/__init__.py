@@ -45,8 +45,8 @@ def gather(stack: Stack, output: Path | None = None) -> Bundle:
     path = output or Path(f"{folder}.tar.gz")
     if path.exists():
         raise UsageError(f"{path} exists; name another file with --output.")
-    looked = everywhere.look(settings.clusters, lambda it, api: cluster.part(it, api, settings), SECONDS)
-    parts = [machine.part(stack, settings), *looked.seen.values()]
+    looked = everywhere.look(settings.clusters, lambda it, api: cluster.collected(it, api, settings), SECONDS)
+    parts = [machine.collected(stack, settings), *looked.seen.values()]
     missing = [entry for part in parts for entry in part.missing]
     missing += [(name, reason(error)) for name, error in looked.unseen.items()]
     redactor = Redactor({value: name for part in parts for value, name in part.known.items()})

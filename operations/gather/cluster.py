@@ -21,7 +21,7 @@ VENDOR = "solo.io"
 """What the API groups of the vendor's kinds end in."""
 
 
-def part(cluster: ClusterSettings, api: Api, settings: Settings) -> Part:
+def collected(cluster: ClusterSettings, api: Api, settings: Settings) -> Part:
     """What is known on a cluster; as much as it answers."""
     found = Part()
     try:

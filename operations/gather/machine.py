@@ -32,7 +32,7 @@ FINDERS: dict[str, Callable[[str, Settings], list[Finding]]] = {
 """By verb, how its findings are had: all of them go in."""
 
 
-def part(stack: Stack, settings: Settings) -> Part:
+def collected(stack: Stack, settings: Settings) -> Part:
     """What is known on this machine."""
     found = Part()
     document = yaml.load(stack.file.read_text(), yaml.CSafeLoader)

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from lab import LabError
 from lab.fleet import Lab
-from tests.fresh_lab import skip_without_engine
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,5 +19,8 @@ def _memory_to_spare() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def lab(lab: Lab) -> Lab:
     """A fresh lab with Pulumi's CLI, or a skip that says what is missing."""
-    skip_without_engine(lab)
+    try:
+        lab.tool("pulumi")
+    except LabError:
+        pytest.skip("No engine: Pulumi's CLI could be neither downloaded nor built; `python -m lab up` says why.")
     return lab
