@@ -12,8 +12,8 @@ from operations.state import State
 
 
 def names(document: State) -> list[str]:
-    """Every cluster that the state knows."""
-    return [state.name(entry["urn"]) for entry in state.entries(document) if entry["type"] == state.PROVIDER]
+    """Every cluster that the state knows, by name: the engine keeps them in the order in which they came about."""
+    return sorted(state.name(entry["urn"]) for entry in state.entries(document) if entry["type"] == state.PROVIDER)
 
 
 def cluster(document: State, name: str, like: ClusterSettings) -> ClusterSettings | None:
