@@ -24,7 +24,18 @@ SECONDS = 60
 NO_CLI = "Pulumi's CLI, `pulumi`, is not on PATH; install it, or `make demo` builds one."
 
 
-def select(stack: str) -> automation.Stack:
+class QuietStack(automation.Stack):
+    """A stack whose runs are told by their events: the CLI isn't asked thrice more for what nobody reads."""
+
+    def outputs(self) -> automation.OutputMap:
+        return {}
+
+    def info(self, show_secrets: bool = True) -> automation.UpdateSummary:
+        # The SDK insists on one after each update.
+        return automation.UpdateSummary("update", datetime.now(UTC), "", {}, {}, "")
+
+
+def select(stack: str) -> QuietStack:
     """The stack; raises UsageError where there is none, or the CLI can't open it."""
     for name in [name for name in os.environ if name.startswith("PULUMI_K8S_")]:
         # The SDK copies these into the state, where they show as a diff on the next machine.
@@ -35,7 +46,7 @@ def select(stack: str) -> automation.Stack:
     ambient = {"KUBECONFIG": "", program.PYTHON_VARIABLE: sys.executable}
     try:
         workspace = _Workspace(work_dir=str(PROJECT_FOLDER), program=program.run, env_vars=ambient)
-        return _Stack(stack, workspace, StackInitMode.SELECT)
+        return QuietStack(stack, workspace, StackInitMode.SELECT)
     except FileNotFoundError:
         raise UsageError(NO_CLI) from None
     except (automation.InvalidVersionError, subprocess.CalledProcessError) as error:
@@ -135,14 +146,3 @@ class _Workspace(automation.LocalWorkspace):
     def select_stack(self, stack_name: str) -> None:
         # `stack select`, the original, would make this stack the current one of the user's own shell.
         self._run_pulumi_cmd_sync(["stack", "--stack", stack_name])
-
-
-class _Stack(automation.Stack):
-    """A stack whose runs are told by their events: the CLI isn't asked thrice more for what nobody reads."""
-
-    def outputs(self) -> automation.OutputMap:
-        return {}
-
-    def info(self, show_secrets: bool = True) -> automation.UpdateSummary:
-        # The SDK insists on one after each update.
-        return automation.UpdateSummary("update", datetime.now(UTC), "", {}, {}, "")

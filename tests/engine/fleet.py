@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -48,12 +49,7 @@ class Fleet:
         return subprocess.Popen(
             [sys.executable, "-m", "operations", verb, "--stack", self.name, *options],
             cwd=REPOSITORY,
-            env={
-                **self.lab.environment(),
-                "GLOO_MESH_LAB": str(self.lab.root),
-                "TMPDIR": str(self.scratch),
-                **self.environment,
-            },
+            env=self._variables(self.scratch),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -89,12 +85,16 @@ class Fleet:
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.up", self.name, self.file, str(workers)],
             cwd=REPOSITORY,
-            env={**self.lab.environment(), "TMPDIR": str(self.lab.root / "tmp"), **self.environment},
+            env=self._variables(self.lab.root / "tmp"),
             capture_output=True,
             text=True,
             check=False,
         )
         assert done.returncode == 0, done.stderr
+
+    def _variables(self, temporary: Path) -> dict[str, str]:
+        lab = {"GLOO_MESH_LAB": str(self.lab.root), "TMPDIR": str(temporary)}
+        return {**self.lab.environment(), **lab, **self.environment}
 
     def pulumi(self, *arguments: str, given: str = "") -> str:
         """Pulumi's own CLI on this stack."""

@@ -14,8 +14,7 @@ from tests.relay import Relay, self_signed
 
 pytestmark = pytest.mark.engine
 
-LAB_WORKERS = 1
-WORKERS = ("cluster-1",)
+WORKERS = ("cluster-1", "cluster-2")
 AGENTS = {worker: {f"{worker}-agent": "update"} for worker in WORKERS}
 AUTHORITY = "enterprise-networking.gloo-mesh"
 ISTIO = "istio-system"

@@ -232,14 +232,16 @@ def test_a_deleted_secret_and_an_edited_label_are_seen_and_repaired(fleet: Fleet
     core.delete_namespaced_secret("relay-identity-token-secret", "gloo-mesh")
     core.patch_namespace("gloo-mesh-addons", {"metadata": {"labels": {"istio-injection": "disabled"}}})
 
-    repaired = changed(fleet.up())
+    seen = changed(fleet.preview())
+    fleet.up()
 
-    assert repaired == {"cluster-1": {"cluster-1-relay-token": "create", "cluster-1-addons-namespace": "update"}}
+    assert seen == {"cluster-1": {"cluster-1-relay-token": "create", "cluster-1-addons-namespace": "update"}}
     namespace: Any = core.read_namespace("gloo-mesh-addons")
     assert namespace.metadata.labels["istio-injection"] == "enabled"
     assert fleet.secret("cluster-1", "relay-identity-token-secret") == fleet.secret(
         MANAGEMENT, "relay-identity-token-secret"
     )
+    assert fleet.preview()["changes"] == {}
 
 
 def test_a_change_of_management_alone_leaves_the_workers_unchanged_in_a_preview(fleet: Fleet, deployed: Report) -> None:
@@ -255,9 +257,10 @@ def test_a_moved_address_reaches_the_agents(fleet: Fleet, deployed: Report) -> N
     status = {"status": {"loadBalancer": {"ingress": [{"hostname": "relay.example"}]}}}
     fleet.core(MANAGEMENT).patch_namespaced_service_status("enterprise-networking", "gloo-mesh", status)
 
-    moved = changed(fleet.up(), WORKERS)
+    seen = changed(fleet.preview(), WORKERS)
+    fleet.up()
 
-    assert moved == {worker: {f"{worker}-agent": "update"} for worker in WORKERS}
+    assert seen == {worker: {f"{worker}-agent": "update"} for worker in WORKERS}
     for worker in WORKERS:
         assert "--relay-address=relay.example:9900" in agent_arguments(fleet, worker)
 
@@ -281,6 +284,7 @@ def test_a_certificate_near_its_end_is_renewed_by_a_plain_up(fleet: Fleet, deplo
     assert changed(report, WORKERS) == {}
     assert certificate(fleet, "relay-server-tls-secret").serial_number != before.serial_number
     assert fleet.secret(MANAGEMENT, "relay-root-tls-secret") == root
+    assert fleet.preview()["changes"] == {}
 
 
 def test_a_renamed_context_changes_no_object(fleet: Fleet, deployed: Report) -> None:
@@ -368,6 +372,7 @@ def test_healthy_clusters_complete_though_one_is_down_and_a_later_up_repairs_it(
     assert "Traceback" not in done.stderr
     fleet.lab.start("cluster-1")
     assert changed(fleet.up()) == {"cluster-1": {"cluster-1-addons-release": "update"}}
+    assert fleet.preview()["changes"] == {}
 
 
 def test_a_middle_worker_comes_and_goes_alone(fleet: Fleet, deployed: Report) -> None:
@@ -457,6 +462,7 @@ def test_no_address_in_time_is_told_with_service_cluster_and_remedy(fleet: Fleet
         assert part in failed.stderr
     assert "Traceback" not in failed.stdout + failed.stderr
     fleet.up()
+    assert fleet.preview()["changes"] == {}
 
 
 class without_load_balancer:  # noqa: N801 - read as a clause

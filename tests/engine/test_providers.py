@@ -24,9 +24,11 @@ import yaml
 from cryptography import x509
 from kubernetes import client, config
 from pulumi import automation as auto
+from pulumi.automation._stack import StackInitMode
 
 from lab.cluster import end
 from lab.fleet import MANAGEMENT, Lab
+from operations.engine import QuietStack
 from tests.apart import apart
 from tests.awaiting import awaited
 
@@ -43,9 +45,9 @@ class Trial:
     """A stack of its own, and what a run of it did."""
 
     def __init__(self, name: str) -> None:
-        self.stack = auto.create_stack(name, "providers", lambda: None)
-        # Launches of the CLI after each run, for what nobody looks at.
-        self.stack.info = lambda *_: True  # type: ignore[method-assign]
+        project = auto.ProjectSettings(name="providers", runtime="python", main=str(Path.cwd()))
+        workspace = auto.LocalWorkspace(program=lambda: None, project_settings=project)
+        self.stack = QuietStack(name, workspace, StackInitMode.CREATE)
 
     def preview(self, program: Program, **options: Any) -> dict[str, str]:
         """The planned operation for each resource, by name, the unchanged left out."""
@@ -58,7 +60,6 @@ class Trial:
     def _run(self, operation: Callable[..., Any], program: Program, options: Any) -> dict[str, str]:
         def run() -> dict[str, str]:
             self.stack.workspace.program = program
-            self.stack.outputs = dict  # type: ignore[method-assign]
             events: list[auto.EngineEvent] = []
             operation(on_event=events.append, **options)
             return _operations(events)
@@ -81,11 +82,14 @@ class Trial:
 
     def outputs(self) -> dict[str, Any]:
         """The last successful update's outputs, decrypted."""
-        return {name: output.value for name, output in self.stack.outputs().items()}
+        return {name: output.value for name, output in self._stored().items()}
 
     def secret_outputs(self) -> set[str]:
         """Which of them are marked as secret."""
-        return {name for name, output in self.stack.outputs().items() if output.secret}
+        return {name for name, output in self._stored().items() if output.secret}
+
+    def _stored(self) -> auto.OutputMap:
+        return self.stack.workspace.stack_outputs(self.stack.name)
 
     def deployment(self) -> dict[str, Any]:
         """The state, decrypted."""

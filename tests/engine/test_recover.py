@@ -231,9 +231,11 @@ def codes(report: Report) -> set[str]:
 
 
 def converged(fleet: Fleet) -> dict[str, dict[str, str]]:
-    """What one up did, after which another would have nothing to do."""
+    """What one up did, after which another has nothing to do."""
     done = changed(fleet.up())
-    assert fleet.preview()["changes"] == {}
+    versions = fleet.versions()
+    assert fleet.up()["changes"] == {}
+    assert fleet.versions() == versions
     return done
 
 
