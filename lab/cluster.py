@@ -402,9 +402,9 @@ def end(processes: list[psutil.Process]) -> None:
 
 def runs(process: psutil.Process) -> bool:
     """Whether a process still does anything."""
-    # Where nothing reaps orphans they stay zombies, which hold no memory and no port.
+    # Where nothing reaps orphans they stay zombies, which hold no memory and no port once their last thread has ended.
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return process.is_running() and (process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
     except psutil.NoSuchProcess:
         return False
 

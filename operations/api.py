@@ -8,6 +8,7 @@ import base64
 import http.client
 import json
 import time
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,6 +26,8 @@ FORWARD_SECONDS = 5
 """Deadline of a port-forward."""
 FIRST_SECONDS = 5
 """Deadline of the first, which tells whether a cluster answers at all."""
+TIMES = 10
+"""How often what a busy server puts off is asked, as client-go does."""
 
 
 class Unanswered(Exception):  # noqa: N818 - what happened, not whose fault it is
@@ -173,7 +176,20 @@ class Api:
             raise Refused(answer.status, why, document.get("message") or why)
         return document
 
-    def _answer(
+    def _answer(self, method: str, path: str, body: Any, query: dict[str, str], **options: Any) -> tuple[Any, bytes]:
+        """The server's answer, awaited for as long as it puts the question off.
+
+        A server does so for a second after a change of CRDs ("storage is (re)initializing"), and when it is flooded.
+        """
+        for _ in range(TIMES - 1):
+            answer, content = self._once(method, path, body, query, **options)
+            pause = answer.getheader("Retry-After") or ""
+            if answer.status != HTTPStatus.TOO_MANY_REQUESTS or not pause.isdecimal() or int(pause) >= self.left():
+                return answer, content
+            time.sleep(int(pause))
+        return self._once(method, path, body, query, **options)
+
+    def _once(
         self,
         method: str,
         path: str,

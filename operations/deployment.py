@@ -18,8 +18,9 @@ from rich.console import Console
 from components.connection import HangingLoginError
 from components.settings import MANAGEMENT, Settings
 from components.settings import kubeconfig as kubeconfigs
-from operations import engine, leftovers
+from operations import decryption, engine, leftovers
 from operations.api import silence
+from operations.cli import last_error
 from operations.everywhere import unreachable
 from operations.preflight import Preflight, preflight
 from operations.progress import Progress
@@ -39,7 +40,7 @@ class Deployment:
         self.file = stack.file
         os.environ.update(stack.environment)
         self._engine = engine.select(stack.name)
-        self.settings = stack.settings(engine.secret_kubeconfigs(stack, self.settings))
+        self.settings = decryption.with_kubeconfigs(stack, self.settings)
         self._link(stack.name)
         self._interrupted = False
         self._options: dict[str, Any] = {
@@ -156,7 +157,7 @@ class Deployment:
                 ) from None
             except automation.CommandError as error:
                 if not progress.errors:
-                    progress.errors.append(engine.last_error(error))
+                    progress.errors.append(last_error(error))
         return progress
 
     @contextmanager

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from components.settings import ClusterSettings, Settings, configured, encrypted
 from components.versions import is_downgrade
-from operations import crds, engine
+from operations import crds, decryption
 from operations.api import Api, Refused, Unanswered
 from operations.objects import SERVERS_OWN, differences, merged, written
 from operations.releases import Deployed, Key, Manifest, deployed
@@ -73,7 +73,7 @@ def diff(stack: Stack, version: str) -> dict[str, ClusterDiff]:
     config = configured(stack.file) | {"version": version}
     secret = encrypted(config)
     settings = Settings.parse(config, secret)
-    config |= engine.secret_certificates(stack, settings) | engine.secret_kubeconfigs(stack, settings)
+    config |= decryption.certificates(stack, settings) | decryption.kubeconfigs(stack, settings)
     settings = Settings.parse(config, secret)
     releases = sorted(wanted(stack.name, config, secret), key=lambda release: release.name)
     until = time.monotonic() + SECONDS

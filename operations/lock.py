@@ -13,10 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
-from pulumi import automation
 
 from components.settings import PROJECT
-from operations import engine
+from operations.cli import CommandError, cli, last_error
 from operations.findings import Finding, Kind
 from operations.stack import PROJECT_FOLDER, UsageError
 
@@ -85,8 +84,8 @@ def locks(stack: str) -> list[Lock]:
     """Every lock on a stack; raises UsageError where the backend can't be asked."""
     try:
         return list(_asked(stack))
-    except automation.CommandError as error:
-        raise UsageError(f"Pulumi can't see who holds {stack}: {engine.last_error(error)}") from None
+    except CommandError as error:
+        raise UsageError(f"Pulumi can't see who holds {stack}: {last_error(error)}") from None
 
 
 def told(text: str) -> list[Lock]:
@@ -99,25 +98,25 @@ def told(text: str) -> list[Lock]:
 def remove(stack: str) -> None:
     """Remove every lock on a stack; raises UsageError."""
     try:
-        engine.cli("cancel", "--yes", "--stack", stack)
-    except automation.CommandError as error:
-        raise UsageError(f"Pulumi can't remove the lock: {engine.last_error(error)}") from None
+        cli("cancel", "--yes", "--stack", stack)
+    except CommandError as error:
+        raise UsageError(f"Pulumi can't remove the lock: {last_error(error)}") from None
 
 
 def _asked(stack: str) -> Iterable[Lock]:
-    url: str = json.loads(engine.cli("whoami", "--json"))["url"]
+    url: str = json.loads(cli("whoami", "--json"))["url"]
     if url.startswith("file://"):
         return _files(_folder(url), stack)
     if url.startswith(("https://", "http://")):
-        stacks = json.loads(engine.cli("stack", "ls", "--json"))
+        stacks = json.loads(cli("stack", "ls", "--json"))
         busy = any(known.get("updateInProgress") for known in stacks if known["name"].rpartition("/")[2] == stack)
         return [Lock("", "", 0, datetime.now(UTC))] if busy else []
     try:
         # Asks for the lock before it sees that there is such a stack; nothing else asks and then changes nothing.
-        engine.cli("stack", "init", stack, "--no-select")
-    except automation.StackAlreadyExistsError:
-        return []
-    except automation.ConcurrentUpdateError as error:
+        cli("stack", "init", stack, "--no-select")
+    except CommandError as error:
+        if not error.locked and "already exists" not in str(error):
+            raise
         return told(str(error))
     return []
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from components.settings import MANAGEMENT, Settings, configured, encrypted
-from operations import engine, program
+from operations import decryption, program
 from operations.diff import differing
 from operations.program import Registered
 from operations.progress import SHARED
@@ -78,7 +78,7 @@ def plan(stack: Stack) -> Plan:
     config = configured(stack.file)
     secret = encrypted(config)
     settings = Settings.parse(config, secret)
-    if decrypted := engine.secret_certificates(stack, settings):
+    if decrypted := decryption.certificates(stack, settings):
         config |= decrypted
         # Whether they are certificates can be told only now.
         settings = Settings.parse(config, secret)

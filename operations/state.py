@@ -8,9 +8,7 @@ import json
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
-from pulumi import automation
-
-from operations import engine
+from operations.cli import CommandError, cli, last_error
 from operations.stack import UsageError
 
 State = dict[str, Any]
@@ -26,21 +24,21 @@ _SECRET = {"4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270
 def exported(stack: str) -> State:
     """The state; raises UsageError."""
     try:
-        return json.loads(engine.cli("stack", "export", "--stack", stack))
-    except automation.CommandError as error:
-        raise UsageError(f"Pulumi can't export the state of {stack}: {engine.last_error(error)}") from None
+        return json.loads(cli("stack", "export", "--stack", stack))
+    except CommandError as error:
+        raise UsageError(f"Pulumi can't export the state of {stack}: {last_error(error)}") from None
 
 
 def put_back(stack: str, state: State) -> None:
     """Make `state` the stack's own; raises UsageError. The CLI checks it, and drops what is pending in it."""
     try:
-        engine.cli("stack", "import", "--stack", stack, given=json.dumps(state))
-    except automation.ConcurrentUpdateError:
-        raise UsageError(
-            f"Another update of {stack} runs, or left its lock. First: python -m operations recover --stack {stack}"
-        ) from None
-    except automation.CommandError as error:
-        raise UsageError(f"Pulumi can't put the state of {stack} back: {engine.last_error(error)}") from None
+        cli("stack", "import", "--stack", stack, given=json.dumps(state))
+    except CommandError as error:
+        if error.locked:
+            raise UsageError(
+                f"Another update of {stack} runs, or left its lock. First: python -m operations recover --stack {stack}"
+            ) from None
+        raise UsageError(f"Pulumi can't put the state of {stack} back: {last_error(error)}") from None
 
 
 def entries(state: State) -> list[Entry]:

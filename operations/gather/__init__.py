@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from components.connection import reason
-from operations import engine, everywhere
+from operations import decryption, everywhere
 from operations.certificates import written
 from operations.gather import cluster, machine
 from operations.redaction import Redactor
@@ -39,7 +39,7 @@ class Bundle:
 
 def gather(stack: Stack, output: Path | None = None) -> Bundle:
     """Write a bundle about a stack's fleet; raises UsageError when it can't, or when a secret would be in it."""
-    settings = engine.opened(stack)
+    settings = decryption.opened(stack)
     made = datetime.now(UTC)
     folder = f"gloo-mesh-{stack.name}-{made:%Y%m%d-%H%M%S}"
     path = output or Path(f"{folder}.tar.gz")

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from components.settings import Settings
-from operations import certificates, charts, engine, plan, plugins
+from operations import certificates, charts, decryption, plan, plugins
 from operations.check import check
 from operations.findings import Finding
 from operations.gather import secrets
@@ -48,7 +48,9 @@ def collected(stack: Stack, settings: Settings) -> Part:
     }
     kubeconfigs = {f"gloo-mesh:{c.kubeconfig.value}" for c in settings.clusters if c.kubeconfig.kind == "secret"}
     # Of a kubeconfig the credentials alone are secret; they come with each cluster's.
-    for key, value in (found.attempt("search for the stack's secrets", lambda: engine.secrets(stack)) or {}).items():
+    for key, value in (
+        found.attempt("search for the stack's secrets", lambda: decryption.secrets(stack)) or {}
+    ).items():
         if key not in kubeconfigs:
             found.known |= dict.fromkeys(secrets.values(value), f"the secret {key}")
     for name, value in os.environ.items():

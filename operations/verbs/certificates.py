@@ -12,7 +12,7 @@ from rich.table import Table
 
 from components.settings import MANAGEMENT, pem
 from operations import certificates as ends
-from operations import engine
+from operations import decryption
 from operations.certificates import Certificate, Expiry, days_left
 from operations.console import JsonOption, StackOption, out
 from operations.findings import tell
@@ -39,7 +39,7 @@ def certificates(stack: StackOption, as_json: JsonOption = False, prometheus: Pr
     if as_json and prometheus:
         raise UsageError("--json and --prometheus are two formats; give one of them.")
     of = Stack.find(stack)
-    found = ends.look(of.name, engine.opened(of))
+    found = ends.look(of.name, decryption.opened(of))
     if prometheus:
         sys.stdout.writelines(f"{line}\n" for line in metrics(of.name, found))
         raise typer.Exit(1 if found.findings else 0)

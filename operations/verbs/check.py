@@ -3,7 +3,6 @@
 Owns its table and exit codes: 0 well, 1 findings, 2 could not look.
 """
 
-import os
 import time
 from typing import Annotated
 
@@ -11,8 +10,8 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 from rich.table import Table
 
-from components.settings import Settings
 from components.settings.fields import Seconds
+from operations import decryption
 from operations.check import Checked, check
 from operations.console import JsonOption, StackOption, err, out
 from operations.findings import tell
@@ -31,9 +30,7 @@ def check_fleet(
 ) -> None:
     """Look at every cluster, and tell what isn't as it was deployed, or doesn't work. Writes nothing."""
     until = time.monotonic() + (_seconds(wait) if wait else 0)
-    found = Stack.find(stack)
-    os.environ.update(found.environment)
-    settings = _settings(found)
+    settings = decryption.opened(Stack.find(stack))
     checked = check(stack, settings)
     awaited: list[str] = []
     while checked.findings and time.monotonic() < until:
@@ -47,16 +44,6 @@ def check_fleet(
         out.print(_table(checked))
     clusters = {name: cluster.report() for name, cluster in checked.clusters.items()}
     raise typer.Exit(tell(checked.findings, as_json, "All is well.", clusters=clusters))
-
-
-def _settings(stack: Stack) -> Settings:
-    settings = stack.settings()
-    if all(cluster.kubeconfig.kind != "secret" for cluster in settings.clusters):
-        return settings
-    # A tenth of a second to import, and only secrets need it.
-    from operations import engine
-
-    return stack.settings(engine.secret_kubeconfigs(stack, settings))
 
 
 def _seconds(duration: str) -> int:

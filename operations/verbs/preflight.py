@@ -3,11 +3,9 @@
 Owns its words and exit codes: 0 nothing, 1 something was found, 2 it could not look.
 """
 
-import os
-
 import typer
 
-from operations import engine, findings
+from operations import decryption, findings
 from operations.console import JsonOption, StackOption
 from operations.preflight import preflight as look
 from operations.stack import Stack
@@ -18,10 +16,7 @@ app = typer.Typer()
 @app.command(epilog="Example: python -m operations preflight --stack prod")
 def preflight(stack: StackOption, as_json: JsonOption = False) -> None:
     """Show what an up would fail over, or harm. Exit 1 when something is found. Writes nothing."""
-    found = Stack.find(stack)
-    os.environ.update(found.environment)
-    settings = found.settings()
-    settings = found.settings(engine.secret_kubeconfigs(found, settings))
+    settings = decryption.opened(Stack.find(stack))
     looked = look(stack, settings)
     well = f"Nothing is in the way of an up on {len(settings.clusters)} clusters."
     stopping = {"stopping": len(looked.stopping)}

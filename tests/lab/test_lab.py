@@ -18,7 +18,7 @@ import yaml
 from kubernetes import client, config, utils
 
 from lab import LabError, cluster, kubeconfig
-from lab.cluster import COMPONENTS, STAND_IN, components
+from lab.cluster import COMPONENTS, STAND_IN, components, runs
 from lab.fleet import Lab
 from tests.awaiting import awaited
 
@@ -418,6 +418,23 @@ def test_after_an_outage_a_cluster_has_its_data_and_address_again(lab: Lab) -> N
     }
     assert report["cluster-1"]["ready"]
     assert core(lab, "cluster-2").read_namespace("kube-system").metadata.uid == identity
+
+
+def test_a_process_whose_first_thread_has_ended_runs_while_another_holds_its_port() -> None:
+    holding = """
+import ctypes, socket, threading, sys
+listener = socket.create_server(("127.0.0.1", 0))
+print(flush=True)
+threading.Thread(target=sys.stdin.read).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+    with subprocess.Popen([sys.executable, "-c", holding], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        seen = psutil.Process(process.pid)
+        awaited(lambda: seen.status() == psutil.STATUS_ZOMBIE)
+        assert runs(seen)
+
+        process.kill()
+        awaited(lambda: not runs(seen))
 
 
 def test_the_status_for_programs_tells_processes_version_and_memory(lab: Lab) -> None:

@@ -4,81 +4,20 @@ import base64
 import dataclasses
 import json
 import os
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-import yaml
 
 from components import connection
-from components.settings import ClusterSettings, Settings
+from components.settings import ClusterSettings
 from components.settings.fields import Source
 from operations.everywhere import unreachable
+from tests.unit.conftest import Server
 
 CANARY = "credential-canary-0815"
-VERSION = dict.fromkeys(
-    ["major", "minor", "gitVersion", "gitCommit", "gitTreeState", "buildDate", "goVersion", "compiler", "platform"], "1"
-)
-
-
-class Server:
-    """An API server, or a proxy before one, that remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, dict[str, str]]] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                outer.asked.append((self.path, dict(self.headers)))
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.end_headers()
-                self.wfile.write(json.dumps(VERSION).encode())
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.host = f"127.0.0.1:{self.server.server_port}"
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Of the only request there was."""
-        ((_, headers),) = self.asked
-        return headers
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server()
-    threading.Thread(target=server.server.serve_forever, kwargs={"poll_interval": 0.01}).start()
-    yield server
-    server.server.shutdown()
-    server.server.server_close()
-
-
-@pytest.fixture
-def cluster(config: dict[str, Any], server: Server, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ClusterSettings]:
-    """The management cluster, its kubeconfig written with this user."""
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    settings = Settings.parse(config, ("licenseKey",)).management_cluster
-
-    def cluster(user: dict[str, Any], host: str = server.host, **reached: Any) -> ClusterSettings:
-        document = {
-            "contexts": [{"name": settings.context, "context": {"cluster": "c", "user": "u"}}],
-            "clusters": [{"name": "c", "cluster": {"server": f"http://{host}", **reached}}],
-            "users": [{"name": "u", "user": user}],
-        }
-        Path("kubeconfig").write_text(yaml.safe_dump(document))
-        return settings
-
-    return cluster
 
 
 def plugin(script: str, **more: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from components.settings import ClusterSettings, Settings
-from operations import engine, everywhere, gather, program
+from operations import decryption, everywhere, gather, program
 from operations.api import Api, Refused, Unanswered
 from operations.gather import Bundle, machine
 from operations.redaction import Redactor
@@ -117,7 +117,7 @@ def bundle(
     passphrase.write_text(PASSPHRASE + "\n")
     monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE_FILE", str(passphrase))
     monkeypatch.setattr(everywhere, "Api", Answers)
-    monkeypatch.setattr(engine, "secrets", lambda stack: {"gloo-mesh:licenseKey": LICENCE})
+    monkeypatch.setattr(decryption, "secrets", lambda stack: {"gloo-mesh:licenseKey": LICENCE})
     monkeypatch.setattr(machine, "FINDERS", {})
     monkeypatch.setattr(machine, "COMMANDS", {})
     monkeypatch.setattr(program, "recorded", lambda *given: [])

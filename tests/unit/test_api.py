@@ -1,0 +1,46 @@
+"""What is asked of an API server, and how long its answer is awaited."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from components.settings import ClusterSettings
+from operations.api import TIMES, Api, Refused
+from tests.unit.conftest import Server
+
+
+@pytest.fixture
+def api(cluster: Callable[..., ClusterSettings]) -> Api:
+    """A client with a minute's time."""
+    return Api(cluster({}), time.monotonic() + 60)
+
+
+def test_a_server_that_stays_busy_is_given_up(api: Api, server: Server) -> None:
+    server.busy = ["0"] * TIMES
+
+    with pytest.raises(Refused, match="Too Many Requests"):
+        api.enter()
+
+    assert len(server.asked) == TIMES
+
+
+@pytest.mark.parametrize("pause", ["3600", "Fri, 01 Jan 2100 00:00:00 GMT", ""])
+def test_nothing_is_awaited_that_comes_too_late_or_is_no_number_of_seconds(
+    api: Api, server: Server, pause: str
+) -> None:
+    server.busy = [pause]
+
+    with pytest.raises(Refused):
+        api.enter()
+
+    assert len(server.asked) == 1
+
+
+def test_a_question_that_a_busy_server_puts_off_is_asked_again(api: Api, server: Server) -> None:
+    server.busy = ["0", "0"]
+
+    api.enter()
+
+    assert api.version == "1"
+    assert len(server.asked) == 3
