@@ -153,22 +153,19 @@ class _Server(ThreadingHTTPServer):
         self._own.set_alpn_protocols(["http/1.1"])
         self._theirs = ssl.create_default_context(cafile=str(pki / "ca.crt"))
         self._theirs.load_cert_chain(folder / kubeconfig.CERTIFICATE, folder / kubeconfig.KEY)
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-    def upstream(self) -> http.client.HTTPSConnection:
-        """A connection to the API server, opened by its first request."""
-        return http.client.HTTPSConnection(*self._address, context=self._theirs)
+        super().__init__(("127.0.0.1", 0), _Handler)  # type: ignore[arg-type] - finish_request makes them
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """Serve a connection to its end; where the API server takes none, the client sees that at once."""
+        """Serve a connection to its end; where the API server takes none, or hangs, the client sees that at once."""
         self._flaps = self._flaps + 1 if self.cluster in self.proxy.flapping else 0
         # The first is let through, so that whoever looks whether the cluster answers sees that it does.
         if self._flaps and self._flaps % 2 == 0:
             request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             return
-        socket.create_connection(self._address).close()
-        with self._own.wrap_socket(request, server_side=True) as secured:
-            super().finish_request(secured, client_address)
+        upstream = http.client.HTTPSConnection(*self._address, context=self._theirs)
+        upstream.connect()
+        with contextlib.closing(upstream), self._own.wrap_socket(request, server_side=True) as secured:
+            _Handler(secured, client_address, self, upstream)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Nothing to tell: a connection that breaks on one side is closed on the other."""
@@ -180,13 +177,11 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server  # type: ignore[assignment]
 
-    def setup(self) -> None:
-        super().setup()
-        self._upstream = self.server.upstream()
-
-    def finish(self) -> None:
-        self._upstream.close()
-        super().finish()
+    def __init__(
+        self, request: Any, client_address: Any, server: _Server, upstream: http.client.HTTPSConnection
+    ) -> None:
+        self._upstream = upstream
+        super().__init__(request, client_address, server)
 
     def log_message(self, format: str, *args: Any) -> None:
         """The API servers keep logs."""

@@ -1,7 +1,9 @@
 """The proxy that sweeps and outages are made with must itself be as good as a direct connection."""
 
+import socket
 import ssl
 import threading
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +13,7 @@ import yaml
 from kubernetes import client, config, watch
 from urllib3.exceptions import HTTPError, ProtocolError
 
+from lab.cluster import components
 from lab.fleet import MANAGEMENT, Lab
 from lab.kubeconfig import DEPLOYER
 from lab.proxy import Proxy, Write
@@ -43,6 +46,21 @@ def test_nobody_comes_in_without_the_deployers_certificate(lab: Lab, proxy: Prox
 
     with pytest.raises(OSError, match=r"(?i)certificate required|reset|closed|eof"):
         urllib.request.urlopen(f"{server}/version", context=trust, timeout=10)
+
+
+def test_a_server_that_hangs_greets_nobody(lab: Lab, proxy: Proxy) -> None:
+    address = urllib.parse.urlsplit(yaml.safe_load(proxy.kubeconfig.read_text())["clusters"][0]["cluster"]["server"])
+    below = lab.root / "kwok/clusters" / MANAGEMENT
+    (server,) = [process for _, name, process in components(below) if name == "kube-apiserver"]
+    server.suspend()
+    try:
+        with (
+            socket.create_connection((address.hostname, address.port), timeout=1) as connection,
+            pytest.raises(TimeoutError),
+        ):
+            ssl.create_default_context().wrap_socket(connection, server_hostname=address.hostname)
+    finally:
+        server.resume()
 
 
 def test_its_kubeconfig_is_the_labs_but_for_the_addresses(lab: Lab, proxy: Proxy) -> None:
