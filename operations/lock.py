@@ -88,13 +88,6 @@ def locks(stack: str) -> list[Lock]:
         raise UsageError(f"Pulumi can't see who holds {stack}: {last_error(error)}") from None
 
 
-def told(text: str) -> list[Lock]:
-    """The locks that the CLI complains of."""
-    return [
-        Lock(found["user"], found["host"], int(found["pid"]), _time(found["since"])) for found in _TOLD.finditer(text)
-    ]
-
-
 def remove(stack: str) -> None:
     """Remove every lock on a stack; raises UsageError."""
     try:
@@ -117,7 +110,8 @@ def _asked(stack: str) -> Iterable[Lock]:
     except CommandError as error:
         if not error.locked and "already exists" not in str(error):
             raise
-        return told(str(error))
+        told = _TOLD.finditer(str(error))
+        return [Lock(lock["user"], lock["host"], int(lock["pid"]), _time(lock["since"])) for lock in told]
     return []
 
 

@@ -4,6 +4,7 @@ import base64
 import copy
 import gzip
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -132,17 +133,57 @@ def test_a_lock_that_was_cut_off_while_it_was_written_is_left(tmp_path: Path) ->
     assert found.finding("prod").kind.code == "lock-left"
 
 
-def test_locks_of_other_backends_are_read_from_what_the_cli_complains_of() -> None:
-    complaint = (
-        "error: the stack is currently locked by 1 lock(s). Either wait for the other process(es) to end or delete "
-        "the lock file with `pulumi cancel`.\n  s3://bucket/.pulumi/locks/organization/gloo-mesh/prod/8a.json: "
-        "created by anna@ci-runner-7 (pid 4711) at 2026-11-26T10:00:00Z"
-    )
+LOCKED = """\
+error: the stack is currently locked by 1 lock(s). Either wait for the other process(es) to end or delete the \
+lock file with `pulumi cancel`.
+  s3://bucket/.pulumi/locks/organization/gloo-mesh/prod/8a.json: \
+created by anna@ci-runner-7 (pid 4711) at 2026-11-26T10:00:00Z
+"""
 
-    (found,) = lock.told(complaint)
+
+def bucket(folder: Path, monkeypatch: pytest.MonkeyPatch, complaint: str) -> None:
+    """A CLI whose backend is a bucket, and what it says when it is to make the stack."""
+    (folder / "complaint").write_text(complaint)
+    (folder / "pulumi").write_text(f"""\
+#!/bin/sh
+test "$1" = whoami && echo '{{"url": "s3://bucket"}}' && exit
+cat '{folder}/complaint' >&2; exit 255
+""")
+    (folder / "pulumi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def test_a_bucket_that_cant_be_asked_is_no_bucket_without_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket(tmp_path, monkeypatch, "error: AccessDenied: not yours")
+
+    with pytest.raises(UsageError, match="can't see who holds prod: AccessDenied: not yours"):
+        lock.locks("prod")
+
+
+def test_a_stack_of_a_bucket_that_nobody_holds_has_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket(tmp_path, monkeypatch, "error: stack 'organization/gloo-mesh/prod' already exists")
+
+    assert lock.locks("prod") == []
+
+
+def test_locks_of_other_backends_are_read_from_what_the_cli_complains_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket(tmp_path, monkeypatch, LOCKED)
+
+    (found,) = lock.locks("prod")
 
     assert (found.user, found.host, found.pid) == ("anna", "ci-runner-7", 4711)
     assert found.since == datetime(2026, 11, 26, 10, tzinfo=UTC)
+
+
+def test_a_state_isnt_put_back_while_somebody_holds_the_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket(tmp_path, monkeypatch, LOCKED)
+
+    with pytest.raises(UsageError, match="Another update of prod runs, or left its lock"):
+        state.put_back("prod", {})
 
 
 def test_a_provider_whose_engine_is_gone_is_found_and_ended_and_others_are_let_be(tmp_path: Path) -> None:
