@@ -74,6 +74,7 @@ for cluster in settings.worker_clusters:
             pki=pki,
             authority=settings.authority,
             relay_address=relay.address_for(cluster.relay_address),
+            relay_needs=relay.needed,
             before_upgrade=on_upgrade,
             secret=configuration.secret,
             management=management,

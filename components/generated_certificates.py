@@ -34,7 +34,6 @@ class Profile:
     signing_years: int
     server_uses: tuple[str, ...]
     signing_uses: tuple[str, ...]
-    root_uses: tuple[str, ...]
     wildcard: bool
 
 
@@ -45,7 +44,6 @@ PROFILES: dict[str, Profile] = {
         signing_years=5,
         server_uses=("digital_signature", "key_encipherment", "server_auth", "client_auth"),
         signing_uses=("cert_signing", "crl_signing", "digital_signature", "client_auth"),
-        root_uses=("cert_signing", "crl_signing"),
         wildcard=False,
     ),
     "compat": Profile(
@@ -67,7 +65,6 @@ PROFILES: dict[str, Profile] = {
             "client_auth",
             "server_auth",
         ),
-        root_uses=("cert_signing", "crl_signing"),
         wildcard=True,
     ),
 }
@@ -101,7 +98,7 @@ def generated(name: str, args: GeneratedArgs, parent: pulumi.Resource) -> Certif
         # 0 is silently ignored by the provider, so the signing CA's own limit can't be set.
         max_path_length=1,
         set_subject_key_id=True,
-        allowed_uses=list(profile.root_uses),
+        allowed_uses=["cert_signing", "crl_signing"],
         # No early renewal: a new root is a staged rotation, never a side effect of an `up`.
         validity_period_hours=10 * HOURS_PER_YEAR,
         subject={"common_name": f"{name}-root", "organization": args.namespace},

@@ -46,13 +46,15 @@ class RelayExposure(pulumi.ComponentResource):
     """host:port for workers without an address of their own."""
     node: pulumi.Output[str] | None = None
     """Behind a node port: the node whose address that is."""
+    needed: list[pulumi.CustomResource]
+    """What has to be there before an agent finds the relay behind its address."""
 
     def __init__(self, name: str, args: RelayExposureArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("gloo-mesh:index:RelayExposure", name, None, opts)
         self._args = args
         self._name = name
         self._answering: dict[str | None, pulumi.Output[str]] = {}
-        self._needed: list[k8s.helm.v3.Release | k8s.apiextensions.CustomResource] = [args.management.release]
+        self.needed = [args.management.release]
         relay, gateway = args.relay, args.relay.istio_gateway
         relay_host = f"{product.RELAY_SERVICE}.{args.namespace}.svc.{args.cluster.cluster_domain}"
         if gateway:
@@ -66,7 +68,7 @@ class RelayExposure(pulumi.ComponentResource):
                 ),
                 pulumi.ResourceOptions(parent=self),
             )
-            self._needed.append(behind.route)
+            self.needed.append(behind.route)
         if relay.address:
             self.address = pulumi.Output.from_input(relay.address)
         elif gateway:
@@ -97,7 +99,7 @@ class RelayExposure(pulumi.ComponentResource):
             return address
 
         # Their ids come when they are ready. In a preview they would make every address unknown.
-        return pulumi.Output.all(address, args.root_pem, *(needed.id for needed in self._needed)).apply(dial)
+        return pulumi.Output.all(address, args.root_pem, *(needed.id for needed in self.needed)).apply(dial)
 
     def _relays_service(self) -> k8s.core.v1.ServicePatch:
         within = f"{self._args.relay.ready_within}s"

@@ -39,8 +39,6 @@ class RelayPki(pulumi.ComponentResource):
     """The relay's certificates and tokens. Only existing ones are on a cluster, that of the provider it is given."""
 
     certificates: Certificates
-    disable_relay_ca: bool
-    """Whether the relay issues nothing, because each worker has a certificate of its own."""
     identity_token: pulumi.Output[str] | None
     """What an agent shows on its first call; secret. None where it shows a certificate."""
     forwarding_token: pulumi.Output[str]
@@ -48,7 +46,6 @@ class RelayPki(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: RelayPkiArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("gloo-mesh:index:RelayPki", name, None, opts)
-        self.disable_relay_ca = args.pki.per_worker
         workers = args.workers if args.pki.per_worker else []
         match args.pki.source:
             case "generated":

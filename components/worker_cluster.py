@@ -4,7 +4,7 @@ Owns what the agent needs on its own cluster, and the worker's KubernetesCluster
 cluster. A worker never gets a key of an authority. Its addons are a component of their own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -43,6 +43,8 @@ class WorkerClusterArgs:
     authority: str
     before_upgrade: pulumi.ResourceHook
     relay_address: pulumi.Input[str]
+    relay_needs: Sequence[pulumi.CustomResource]
+    """What has to be there before an agent finds the relay at that address."""
     secret: Callable[[str], pulumi.Output[str]]
     """Gives the content of a top-level secret key."""
     management: ManagementPlane
@@ -82,7 +84,7 @@ class WorkerCluster(pulumi.ComponentResource):
             values=_values(args, certificates, args.secret),
             # The chart looks its secrets up by name, which Pulumi cannot see, as it can't that a relay must answer
             # behind an address that is configured.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[*secrets, crds, args.management.release]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[*secrets, crds, *args.relay_needs]),
         )
         self.registration = k8s.apiextensions.CustomResource(
             f"{name}-registration",

@@ -12,6 +12,7 @@ from components.settings import ClusterSettings, Settings, pem
 from components.settings.pem import Pem, PemPair, Trust
 from operations.api import Api, silence
 from operations.findings import Finding, Kind
+from operations.preflight.ownership import Object
 
 SECRETS = Kind(
     "relay-secrets-unfit",
@@ -20,12 +21,27 @@ SECRETS = Kind(
     stops=True,
 )
 _PAIR = ("tls.crt", "tls.key", "ca.crt")
+_SECRET = "kubernetes:core/v1:Secret"
 
 
-def findings(settings: Settings, apis: Mapping[str, Api]) -> Iterator[Finding]:
-    """One for each fault."""
+def findings(settings: Settings, apis: Mapping[str, Api], doomed: Collection[Object]) -> Iterator[Finding]:
+    """One for each fault, and for each Secret among the `doomed`: what an up deletes once it isn't the program's."""
     for fault in faults(settings, apis):
         yield SECRETS.found("certificates", fault, "Have that Secret made anew by what makes it: docs/own-pki.md")
+    if settings.pki.source != "existing":
+        return
+    needed = [(settings.management_cluster, name) for name in (product.RELAY_ROOT_SECRET, product.RELAY_SERVER_SECRET)]
+    if settings.pki.per_worker:
+        needed += [(worker, product.RELAY_CLIENT_SECRET) for worker in settings.worker_clusters]
+    else:
+        needed.append((settings.management_cluster, product.RELAY_SIGNING_SECRET))
+    for cluster, name in needed:
+        if (cluster.name, _SECRET, f"{settings.namespace}/{name}") in doomed:
+            yield SECRETS.found(
+                "certificates",
+                f"{_called(name, cluster, settings.namespace)} was made by this stack, so the up would delete it.",
+                "Have the state let go of it first: docs/own-pki.md, handing the Secrets over",
+            )
 
 
 def faults(settings: Settings, apis: Mapping[str, Api]) -> list[str]:

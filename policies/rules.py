@@ -25,7 +25,7 @@ LEAF_DAYS = 365
 
 _MANAGEMENT = "management"
 """The logical name of the management cluster's provider."""
-_ON_MANAGEMENT = ("ManagementPlane", "RelayExposure", "VirtualMesh", "Fleet")
+_ON_MANAGEMENT = ("ManagementPlane", "RelayExposure", "IstioGateway", "VirtualMesh", "Fleet")
 _RELAY_KEYS = (product.RELAY_SERVER_SECRET, product.RELAY_SIGNING_SECRET, product.RELAY_ROOT_SECRET)
 
 _PEM = re.compile(r"-----BEGIN ([A-Z ]+)-----.+?-----END \1-----", re.DOTALL)

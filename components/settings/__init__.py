@@ -29,11 +29,19 @@ from components.settings.clusters import (
     laid_over,
 )
 from components.settings.faults import LICENSE_KEY, OIDC_CLIENT_SECRET, PROJECT, ConfigurationError, nearest, sentence
-from components.settings.fields import DnsLabel, KubeconfigSource, Section, Source, Values, Version, kubeconfig_source
+from components.settings.fields import (
+    DnsLabel,
+    KubeconfigSource,
+    Section,
+    Source,
+    Values,
+    Version,
+    kubeconfig_source,
+)
 from components.settings.management import DashboardSettings, RbacSettings
 from components.settings.pki import PkiSettings, pem_faults
 from components.settings.relay import IstioGatewaySettings, RelaySettings
-from components.settings.values import Release, secret_keys, undone
+from components.settings.values import Release, holds_encrypted, secret_keys, undone
 from components.settings.virtual_mesh import VirtualMeshSettings
 from components.versions import skew
 
@@ -119,6 +127,12 @@ class Settings(Section):
         except ValidationError as error:
             wrong = {fault["loc"][0] for fault in error.errors()}
             faults += [sentence(cls, fault, secret) for fault in error.errors()]
+        settings_keys = {field.alias or name for name, field in cls.model_fields.items()}
+        for key in sorted(settings_keys.intersection(secret) - content - wrong):
+            faults.append(
+                f"{PROJECT}:{key} holds an encrypted value, which would reach the state in plaintext; write that with: "
+                f"pulumi config set --secret {PROJECT}:NAME < FILE, and {{secret: NAME}} in its place."
+            )
         faults += _cluster_faults(raw)
         namespace = raw.get("namespace", cls.model_fields["namespace"].default)
         faults += pem_faults(raw, product.relay_authority(str(namespace)))
@@ -249,8 +263,8 @@ def configured(stack_file: Path) -> dict[str, object]:
 
 
 def encrypted(config: Mapping[str, object]) -> set[str]:
-    """The keys that a stack's file holds encrypted."""
-    return {key for key, value in config.items() if "secure" in _mapping(value)}
+    """The keys that a stack's file holds encrypted, or a part of which it does."""
+    return {key for key, value in config.items() if holds_encrypted(value)}
 
 
 def structured(value: object) -> object:

@@ -3,9 +3,12 @@
 Owns shapes that more than one section uses. Every check says in one sentence what is wrong and what to write.
 """
 
+import os
+import pwd
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 import semver
@@ -39,6 +42,21 @@ class Source:
 
     def __str__(self) -> str:
         return self.value if self.kind == "path" else f"{{{self.kind}: {self.value}}}"
+
+
+def from_home(path: str) -> Path:
+    """A path from `~` as Pulumi's plugin takes it, which asks the system and not HOME; see docs/decisions/0006."""
+    if not path.startswith("~/"):
+        return Path(path)
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir, path[2:])
+    except KeyError:
+        return Path.home() / path[2:]
+
+
+def is_encrypted(value: object) -> bool:
+    """Whether a value is the mapping by which a stack's file holds a secret, opaque outside a deployment."""
+    return isinstance(value, dict) and "secure" in value
 
 
 def _source(needed: str, *kinds: Kind) -> Callable[[object], Source]:
@@ -82,7 +100,7 @@ def matching(pattern: str, needed: str) -> Callable[[str], str]:
 
 
 _DURATION = r"([1-9]\d{0,5})([smh])"
-_HOST_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
+_HOST_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST = rf"{_HOST_LABEL}(\.{_HOST_LABEL})*|\[[0-9A-Fa-f:.]+\]"
 _DNS_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _DOMAIN = r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*"

@@ -4,7 +4,6 @@ Owns reading them, without a cluster. Logging in with what they hold is the plug
 """
 
 import os
-import pwd
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, cast
 
 import yaml
 
-from components.settings.fields import Source
+from components.settings.fields import Source, from_home, is_encrypted
 
 DEFAULT = Source("path", "~/.kube/config")
 LINKS = Path(".kubeconfigs")
@@ -72,7 +71,7 @@ def read(source: Source, contents: Mapping[str, object]) -> Kubeconfig | None:
         content = contents.get(source.value)
         # JSON is read as such before anyone knows that it is a kubeconfig.
         parsed = cast("object", content) if isinstance(content, dict) else _parsed(str(content or ""))
-        opaque = content is None or (isinstance(parsed, dict) and "secure" in parsed)
+        opaque = content is None or is_encrypted(parsed)
         return None if opaque else _checked(parsed, Path())
     path = located(source)
     try:
@@ -96,7 +95,7 @@ def located(source: Source) -> Path:
             raise KubeconfigError(f"the environment has no {source.value}; set it to the path of a kubeconfig")
         if os.pathsep in path:
             raise KubeconfigError(f"{source.value} holds several paths; set it to the path of one kubeconfig")
-    return _home() / path[2:] if path.startswith("~/") else Path(path)
+    return from_home(path)
 
 
 def given(source: Source, stack: str) -> str:
@@ -120,14 +119,6 @@ def given(source: Source, stack: str) -> str:
             f"the link {link} to it can't be made ({error.strerror}); make the project's folder writable"
         ) from None
     return str(link)
-
-
-def _home() -> Path:
-    """Where `~` leads for Pulumi's plugin, which asks the system and not HOME."""
-    try:
-        return Path(pwd.getpwuid(os.getuid()).pw_dir)
-    except KeyError:
-        return Path.home()
 
 
 def _parsed(text: str) -> object:

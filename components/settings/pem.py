@@ -227,15 +227,14 @@ def _path(
     leaf: x509.Certificate, pool: list[x509.Certificate], anchor: x509.Certificate
 ) -> list[x509.Certificate] | None:
     """The intermediates from `leaf` up to, and without, `anchor`; None when they don't lead there."""
-    path: list[x509.Certificate] = []
-    at = leaf
-    while at != anchor and not _issued(at, anchor):
-        step = next((other for other in pool if other not in (leaf, *path) and _issued(at, other)), None)
-        if step is None:
-            return None
-        path.append(step)
-        at = step
-    return path
+    if leaf == anchor or _issued(leaf, anchor):
+        return []
+    rest = [other for other in pool if other != leaf]
+    # One that another root has signed across leads elsewhere, and its twin may lead here.
+    for issuer in (other for other in rest if _issued(leaf, other)):
+        if (above := _path(issuer, rest, anchor)) is not None:
+            return [issuer, *above]
+    return None
 
 
 def _general_faults(certificate: x509.Certificate, name: str) -> Iterator[str]:

@@ -5,14 +5,13 @@ Owns what fits which source, and finding the PEMs that a configuration names; `p
 
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, ValidationError
 
 from components.settings import pem
 from components.settings.faults import PROJECT, nearest
-from components.settings.fields import DnsLabel, PemSource, Section, Source
+from components.settings.fields import DnsLabel, PemSource, Section, Source, from_home, is_encrypted
 from components.settings.pem import Pem, PemPair, Trust
 
 PKI = f"{PROJECT}:pki"
@@ -126,11 +125,11 @@ def _supplied(raw: Mapping[str, object], authority: str) -> tuple[Trust | None, 
                 known[key] = Pem(f"{name} ({source})", read(source))
             except FileNotFoundError:
                 unreadable.append(f"{name} is {source}; there is no such file, write the path of a PEM.")
-            except (OSError, ValueError, RuntimeError) as error:
+            except (OSError, ValueError) as error:
                 reason = getattr(error, "strerror", None) or "not text"
                 unreadable.append(f"{name} is {source}; it can't be read ({reason}), write the path of a PEM.")
         # A missing one is told as every other secret key is; outside a deployment it is opaque.
-        elif (content := str(raw.get(source.value, "")).strip()) and not _opaque(raw[source.value]):
+        elif (content := str(raw.get(source.value, "")).strip()) and not is_encrypted(raw[source.value]):
             known[key] = Pem(f"{name} ({source})", content)
 
     def pair(key: str) -> PemPair:
@@ -146,10 +145,6 @@ def _supplied(raw: Mapping[str, object], authority: str) -> tuple[Trust | None, 
     return trust, unreadable
 
 
-def _opaque(value: object) -> bool:
-    return isinstance(value, dict) and "secure" in value
-
-
 def read(source: Source) -> str:
-    """A PEM file's content; raises OSError, ValueError or RuntimeError where that can't be had."""
-    return Path(source.value).expanduser().read_text()
+    """A PEM file's content; raises OSError or ValueError where that can't be had."""
+    return from_home(source.value).read_text()

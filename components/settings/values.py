@@ -9,7 +9,7 @@ from typing import Literal, cast
 
 from components import product
 from components.settings.faults import LICENSE_KEY, PROJECT
-from components.settings.fields import Values
+from components.settings.fields import Values, is_encrypted
 
 Release = Literal["management", "agent", "addons"]
 Path = tuple[str, ...]
@@ -125,6 +125,11 @@ def secret_keys(value: object) -> Iterator[str]:
         yield key
     for _, inner in _inside(value):
         yield from secret_keys(inner)
+
+
+def holds_encrypted(value: object) -> bool:
+    """Whether there is anything encrypted in a value, at whatever depth."""
+    return is_encrypted(value) or any(holds_encrypted(inner) for _, inner in _inside(value))
 
 
 def filled(values: Values, secret: Callable[[str], object]) -> Values:

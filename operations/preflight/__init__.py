@@ -142,7 +142,7 @@ def _findings(
             stack,
         ),
         *istio.roots(settings, {name: cluster.root for name, cluster in own.items()}),
-        *trust.findings(settings, {name: cluster.api for name, cluster in own.items()}),
+        *trust.findings(settings, {name: cluster.api for name, cluster in own.items()}, ours.made - ours.kept),
     ]
 
 

@@ -21,6 +21,8 @@ class Ownership:
     made: frozenset[Object] = frozenset()
     begun: frozenset[Object] = frozenset()
     """Creations of which nobody knows how they ended."""
+    kept: frozenset[Object] = frozenset()
+    """Of what was made, what stays when the program makes it no longer."""
     namespaces: dict[Object, str] = field(default_factory=dict)
     """By namespace, its UID when it was last looked at."""
 
@@ -40,7 +42,8 @@ class Ownership:
                 namespaces[_object(entry)] = uid
         # What is read and not made has an id, too, and is somebody else's.
         made = frozenset(_object(entry) for entry in entries if not entry.get("external"))
-        return cls(made, frozenset(map(_object, begun)) - made, namespaces)
+        kept = frozenset(_object(entry) for entry in entries if entry.get("retainOnDelete"))
+        return cls(made, frozenset(map(_object, begun)) - made, kept, namespaces)
 
 
 def _object(entry: state.Entry) -> Object:

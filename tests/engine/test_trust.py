@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import ssl
 import tempfile
 from pathlib import Path
@@ -108,7 +109,37 @@ def test_each_worker_has_a_certificate_of_its_own_where_the_relay_issues_none(fl
         with pytest.raises(ssl.SSLError):
             handshake(server, own | {"tls.crt": SERVER.pem, "tls.key": SERVER.key_pem}, AUTHORITY)
     assert "PRIVATE KEY" not in fleet.pulumi("stack", "export")
+
+
+def test_secrets_that_this_program_made_stay_when_somebody_else_takes_them_over(fleet: Fleet) -> None:
+    fleet.configure("pki", {"source": "existing", "clientCertificates": "perWorker"})
+    fleet.configure("management", {"context": MANAGEMENT, "namespaces": {"create": False}})
+    fleet.configure("defaults", {"namespaces": {"create": False}})
+    theirs = {(MANAGEMENT, ROOT_SECRET), (MANAGEMENT, SERVER_SECRET), *((worker, CLIENT_SECRET) for worker in WORKERS)}
+    before = {secret: uid(fleet, *secret) for secret in theirs}
+    writes = fleet.writes()
+
+    refused = fleet.run("up", "--yes")
+
+    assert refused.returncode == 1
+    assert refused.stderr.count("was made by this stack, so the up would delete it") == len(theirs)
+    assert fleet.writes() == writes
+
+    # As docs/own-pki.md says.
+    state = json.loads(fleet.pulumi("stack", "export"))
+    for entry in state["deployment"]["resources"]:
+        if re.search(r"::management-relay-.*-tls-secret$|-relay-client$", entry["urn"]):
+            entry["retainOnDelete"] = True
+    fleet.pulumi("stack", "import", given=json.dumps(state))
+    fleet.up()
+
+    assert {secret: uid(fleet, *secret) for secret in theirs} == before
     fleet.report("remove", "--yes")
+    assert {secret: uid(fleet, *secret) for secret in theirs} == before
+    for cluster in (MANAGEMENT, *WORKERS):
+        fleet.core(cluster).delete_namespace("gloo-mesh")
+    awaited(lambda: not any(namespaces(fleet, cluster) & {"gloo-mesh"} for cluster in (MANAGEMENT, *WORKERS)))
+    fleet.configure("defaults", None)
 
 
 def test_existing_secrets_that_cant_work_are_refused_before_anything_is_written(fleet: Fleet) -> None:
@@ -184,6 +215,16 @@ def connected(fleet: Fleet) -> set[str]:
     except OSError:
         return set()
     return {worker for worker, ways in streams.items() if ways == {"pull": 1, "push": 1}}
+
+
+def uid(fleet: Fleet, cluster: str, name: str) -> str:
+    found: Any = fleet.core(cluster).read_namespaced_secret(name, "gloo-mesh")
+    return found.metadata.uid
+
+
+def namespaces(fleet: Fleet, cluster: str) -> set[str]:
+    listed: Any = fleet.core(cluster).list_namespace()
+    return {item.metadata.name for item in listed.items}
 
 
 def secrets(fleet: Fleet, cluster: str) -> set[str]:

@@ -51,15 +51,19 @@ class Secrets:
         return None if content is None else {"data": data}
 
 
+def taking(config: dict[str, Any], clients: str = "relay") -> Settings:
+    """The seeds' fleet with Secrets that somebody else makes."""
+    management = {"context": "mgmt-cluster", "namespaces": {"create": False}}
+    config |= {"management": management, "defaults": {"namespaces": {"create": False}}}
+    return Settings.parse(config | {"pki": {"source": "existing", "clientCertificates": clients}}, ("licenseKey",))
+
+
 def faults(
     config: dict[str, Any], secrets: dict[str, Cluster], silent: tuple[str, ...] = (), clients: str = "relay"
 ) -> list[str]:
-    management = {"context": "mgmt-cluster", "namespaces": {"create": False}}
-    config |= {"management": management, "defaults": {"namespaces": {"create": False}}}
-    settings = Settings.parse(config | {"pki": {"source": "existing", "clientCertificates": clients}}, ("licenseKey",))
     apis: Any = {name: Secrets(cluster) for name, cluster in secrets.items() if name not in silent}
 
-    return trust.faults(settings, apis)
+    return trust.faults(taking(config, clients), apis)
 
 
 def only_fault(config: dict[str, Any], secrets: dict[str, Cluster], clients: str = "relay") -> str:
@@ -147,3 +151,25 @@ def test_what_is_well_is_let_through(config: dict[str, Any], secrets: dict[str, 
         del secrets["management"]["relay-tls-signing-secret"]
 
     assert faults(config, secrets, clients=clients) == []
+
+
+@pytest.mark.parametrize(
+    ("clients", "needed"),
+    [
+        ("relay", {("management", "relay-tls-signing-secret")}),
+        ("perWorker", {("cluster-1", "relay-client-tls-secret"), ("cluster-2", "relay-client-tls-secret")}),
+    ],
+)
+def test_secrets_that_the_up_would_delete_are_told_each(
+    config: dict[str, Any], clients: str, needed: set[tuple[str, str]]
+) -> None:
+    needed |= {("management", "relay-root-tls-secret"), ("management", "relay-server-tls-secret")}
+    others = {("management", "relay-forwarding-identity-token-secret"), ("cluster-1", "relay-root-tls-secret")}
+    doomed = {(cluster, "kubernetes:core/v1:Secret", f"gloo-mesh/{name}") for cluster, name in needed | others}
+
+    told = [finding.what for finding in trust.findings(taking(config, clients), {}, doomed)]
+
+    assert len(told) == len(needed)
+    for cluster, name in needed:
+        assert [what for what in told if f"Secret {name} in namespace gloo-mesh on {cluster} " in what]
+    assert list(trust.findings(Settings.parse(config, ("licenseKey",)), {}, doomed)) == []

@@ -194,9 +194,12 @@ def test_a_workers_own_address_goes_before_the_fleets(config: dict[str, Any], de
 
 @pytest.mark.parametrize("relay", [{}, GATEWAY, {"address": "relay.example:443"}])
 def test_an_agent_waits_for_the_relay_however_it_is_reached(exposed: Exposed, relay: dict[str, Any]) -> None:
-    stack = exposed(relay)
+    stack = exposed({**relay, "dialFromHere": False})
 
-    assert stack.named("management-release").key in stack.named("cluster-1-agent").dependencies
+    ways = [stack.named("management-release"), *stack.of_type(":VirtualService")]
+    assert len(ways) == (2 if "istioGateway" in relay else 1)
+    for cluster in ("cluster-1", "cluster-2"):
+        assert {way.key for way in ways} <= stack.named(f"{cluster}-agent").dependencies
 
 
 def test_what_is_read_takes_nothing_from_the_release(exposed: Exposed) -> None:

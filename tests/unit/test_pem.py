@@ -264,6 +264,15 @@ def test_all_faults_are_told_at_once_and_no_pem_is_repeated() -> None:
     assert not [line for line in (made.pem + ROOT.key_pem).splitlines() if line in "\n".join(told)]
 
 
+def test_an_intermediate_that_another_root_signed_across_is_passed_over() -> None:
+    across = root("old").issue("middle", ca=True, key=MIDDLE.key)
+    server = MIDDLE.server()
+    chain = MIDDLE.pem + ROOT.pem
+
+    assert warned(root=Pem("root", chain), server=pair("server", server, across)) == []
+    assert pem.chain_pem(chain, server.pem + across.pem) == server.pem + MIDDLE.pem
+
+
 def test_a_good_trust_has_neither_faults_nor_warnings() -> None:
     assert warned() == []
 

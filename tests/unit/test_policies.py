@@ -171,6 +171,7 @@ def test_a_kubernetes_resource_without_a_provider_of_its_own_is_refused(pack: Pa
         ("WorkerCluster::cluster-1", "management", "cluster-1"),
         ("Addons::cluster-1-addons", "management", "cluster-1"),
         ("ManagementPlane::management", "cluster-1", "management"),
+        ("RelayExposure$gloo-mesh:index:IstioGateway::relay-exposure-istio", "cluster-1", "management"),
         ("Fleet::fleet", "cluster-1", "management"),
     ],
 )

@@ -306,7 +306,12 @@ class TestCertificates:
 
         assert "*.gloo-mesh" in stack.named("relay-server-request").inputs["dnsNames"]
         assert {"server_auth", "client_auth"} <= set(stack.named("relay-signing-certificate").inputs["allowedUses"])
-        assert stack.named("relay-server-key").inputs["rsaBits"] == 2048
+        assert stack.named("relay-signing-request").inputs["dnsNames"] == ["*.gloo-mesh"]
+        assert stack.named("relay-root-key").inputs["rsaBits"] == 4096
+        for issued in ("relay-server", "relay-signing"):
+            assert stack.named(f"{issued}-key").inputs["rsaBits"] == 2048
+        for made in ("relay-root", "relay-server", "relay-signing"):
+            assert stack.named(f"{made}-certificate").inputs["validityPeriodHours"] == 3650 * 24
 
     @pytest.mark.parametrize("certificate", ["relay-server-certificate", "relay-signing-certificate"])
     def test_what_the_root_issued_renews_by_itself(self, stack: Run, certificate: str) -> None:

@@ -228,6 +228,30 @@ def test_nothing_is_registered_when_the_configuration_is_wrong(
         deploy(config | {"version": "newest"})
 
 
+def test_an_encrypted_value_inside_another_is_refused_since_the_state_would_have_it_in_plaintext(
+    config: dict[str, Any],
+) -> None:
+    for inner in ("the engine has decrypted it", {"secure": "AAAB"}):
+        config["values"] = {"management": {"some": ["thing", {"password": inner}]}}
+
+        assert "gloo-mesh:values holds an encrypted value" in only_fault(config, ("licenseKey", "values"))
+
+
+def test_a_stack_file_with_an_encrypted_value_inside_another_is_refused(config: dict[str, Any], tmp_path: Path) -> None:
+    config |= {"licenseKey": {"secure": "AAAB"}, "values": {"management": {"some": [{"password": {"secure": "AAAC"}}]}}}
+    file = tmp_path / "Pulumi.x.yaml"
+    file.write_text(yaml.safe_dump({"config": {f"gloo-mesh:{key}": value for key, value in config.items()}}))
+
+    with pytest.raises(ConfigurationError, match="gloo-mesh:values holds an encrypted value"):
+        Settings.read(file)
+
+
+def test_a_relay_address_that_no_name_server_would_take_is_refused(config: dict[str, Any]) -> None:
+    config["relay"] = {"address": f"{'a' * 64}.example.com:9900"}
+
+    assert "host:port is needed" in only_fault(config)
+
+
 def test_defaults_are_the_seeds(config: dict[str, Any]) -> None:
     parsed = Settings.parse(config, ("licenseKey",))
 
