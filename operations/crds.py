@@ -1,12 +1,13 @@
 """What a new version does to a CRD: fields and versions added or removed, and objects it would strand.
 
 Pure comparison of two CustomResourceDefinitions (apiextensions.k8s.io/v1), as read from a cluster and from
-a chart.
+a chart; and where an API server has them.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
+COLLECTION = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 KIND = "CustomResourceDefinition"
 REQUIRED = "required"
 CRD = dict[str, Any]

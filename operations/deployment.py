@@ -22,7 +22,8 @@ from operations import decryption, engine, leftovers
 from operations.api import silence
 from operations.cli import last_error
 from operations.everywhere import unreachable
-from operations.preflight import Preflight, preflight
+from operations.findings import Finding
+from operations.preflight import Preflight, preflight, strange
 from operations.progress import Progress
 from operations.stack import Stack, UsageError
 
@@ -63,6 +64,10 @@ class Deployment:
         looked = preflight(self._stack, self.settings)
         self.unreachable = {name: silence(error) for name, error in looked.unreachable.items()}
         return looked
+
+    def strange(self) -> list[Finding]:
+        """Contexts that lead elsewhere than they led."""
+        return strange(self._stack, self.settings)
 
     def preview(self) -> Progress:
         """What an `up` would change. Writes nothing to a cluster."""
@@ -158,6 +163,8 @@ class Deployment:
             except automation.CommandError as error:
                 if not progress.errors:
                     progress.errors.append(last_error(error))
+        if dry and self._interrupted:
+            raise UsageError("Stopped before anything was written.")
         return progress
 
     @contextmanager

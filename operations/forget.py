@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components import product
-from components.connection import reason
+from components.connection import LOGIN_SECONDS, AccessError, reason
 from components.settings import MANAGEMENT
+from operations import lock, state
 from operations import remembered as clusters
-from operations import state
 from operations.api import Api, Refused, Unanswered
 from operations.deployment import Deployment
 from operations.stack import UsageError
 from operations.state import State
 
 SECONDS = 10
-"""Deadline of asking the cluster, and of deregistering it."""
+"""Deadline of asking the cluster, and of deregistering it, logins aside."""
 _WORKER = "gloo-mesh:index:WorkerCluster"
 _ADDONS = "gloo-mesh:index:Addons"
 
@@ -47,6 +47,8 @@ def farewell(deployment: Deployment, stack: str, name: str) -> Farewell:
         raise UsageError(f"The state knows no cluster {name}; it knows {', '.join(known) or 'none'}.")
     if state.pending(document):
         return Farewell(f"A crash left operations in the state. First: python -m operations recover --stack {stack}")
+    if held := lock.locks(stack):
+        return Farewell(f"{held[0].finding(stack).what} First: python -m operations recover --stack {stack}")
     if answer := _answer(deployment, document, name):
         return Farewell(
             f"{name} {answer}, so it isn't gone. To take a worker away: take its entry out of gloo-mesh:workers in "
@@ -76,7 +78,7 @@ def forget(deployment: Deployment, stack: str, farewell: Farewell) -> None:
     settings = deployment.settings
     try:
         if farewell.deregistered:
-            api = Api(settings.management_cluster, time.monotonic() + SECONDS)
+            api = Api(settings.management_cluster, time.monotonic() + LOGIN_SECONDS + SECONDS)
             collection = api.collection(product.CLUSTER_API_VERSION, product.CLUSTER_KIND, settings.namespace)
             for name in farewell.deregistered if collection else ():
                 api.remove(f"{collection}/{name}")
@@ -112,9 +114,14 @@ def _answer(deployment: Deployment, document: State, name: str) -> str | None:
         if cluster is None:
             continue
         try:
-            api = Api(cluster, time.monotonic() + SECONDS)
+            api = Api(cluster, time.monotonic() + LOGIN_SECONDS + SECONDS)
             live: Any = api.get(f"/api/v1/namespaces/{deployment.settings.namespace}")
-        except Unanswered:
+        except Unanswered as silent:
+            if isinstance(silent.__cause__, AccessError):
+                raise UsageError(
+                    f"Whether {name} (context {cluster.context}) lives can't be seen: {silent}. Mend that, and run it "
+                    "again."
+                ) from None
             continue
         except Refused as refused:
             return f"(context {cluster.context}) answers {refused.status} {refused.reason}"

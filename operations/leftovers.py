@@ -43,11 +43,13 @@ def scratch() -> Iterator[str]:
 
 
 def folders() -> list[Path]:
-    """The folders of runs that are gone."""
+    """The folders of this user's runs that are gone."""
     found: list[Path] = []
     for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
-        if (named := re.match(rf"{_SCRATCH}(\d+)-", folder.name)) and _gone(int(named[1]), folder):
-            found.append(folder)
+        with contextlib.suppress(FileNotFoundError):
+            named = re.match(rf"{_SCRATCH}(\d+)-", folder.name)
+            if named and folder.stat().st_uid == os.getuid() and _gone(int(named[1]), folder):
+                found.append(folder)
     return found
 
 

@@ -32,15 +32,22 @@ class Record:
 
     @classmethod
     def read(cls, management: Api, namespace: str) -> "Record | None":
-        """The record in `namespace`; None where nothing was deployed to the end yet. Raises what the API raises."""
+        """The record in `namespace`; None where nothing was deployed to the end yet, or what is there is no record.
+
+        Raises what the API raises.
+        """
         found = management.get(f"/api/v1/namespaces/{namespace}/configmaps/{product.FLEET_CONFIG_MAP}")
         if found is None:
             return None
-        data = found["data"]
         structured = ("versions", "charts", "clusters", "certificates", "values", "masked")
-        return cls(
-            project=data["project"],
-            stack=data["stack"],
-            version=data["version"],
-            **{key: json.loads(data.get(key, "{}")) for key in structured},
-        )
+        try:
+            data = found["data"]
+            return cls(
+                project=data["project"],
+                stack=data["stack"],
+                version=data["version"],
+                **{key: json.loads(data.get(key, "{}")) for key in structured},
+            )
+        except (KeyError, TypeError, ValueError):
+            # Somebody else's ConfigMap of that name, or one that was edited by hand.
+            return None

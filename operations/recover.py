@@ -18,6 +18,7 @@ from operations.deployment import Deployment
 from operations.everywhere import look
 from operations.findings import Finding, Kind
 from operations.helm_records import Judgement, Release
+from operations.lock import Lock
 from operations.stack import UsageError
 from operations.state import Entry, State
 
@@ -90,17 +91,15 @@ class Creation:
         return self.entry["type"] == state.RELEASE
 
 
-def at_work(stack: str, *, force: bool) -> tuple[list[Finding], bool]:
-    """Who is at work on the stack, or was; and whether all of them can be sent away."""
-    found = lock.locks(stack)
-    removable = all(held.running is False or (force and held.running is None) for held in found)
-    return [held.finding(stack) for held in found] + leftovers.findings(stack), removable
+def removable(locks: Iterable[Lock], *, force: bool) -> bool:
+    """Whether whoever took these can be sent away."""
+    return all(held.running is False or (force and held.running is None) for held in locks)
 
 
-def send_away(stack: str) -> None:
-    """End what outlived its engine, and remove the stack's locks."""
+def send_away(stack: str, *, force: bool) -> None:
+    """End what outlived its engine, and remove the stack's locks, unless an update has begun meanwhile."""
     leftovers.remove()
-    if lock.locks(stack):
+    if (locks := lock.locks(stack)) and removable(locks, force=force):
         lock.remove(stack)
 
 
@@ -108,12 +107,13 @@ def found(deployment: Deployment, stack: str) -> Recovery:
     """Everything else that is in the way; nothing is written."""
     recovery = Recovery()
     document = state.exported(stack)
+    # First, because the preview would wait for ever for a login that hangs.
+    recovery.clusters = _clusters(recovery, deployment, document)
     steps, progress = deployment.planned()
     if progress.errors:
         recovery.unseen["the program"] = f"its preview fails: {progress.errors[0]}"
     creations = [*_begun(document), *_planned(document, steps)]
     releases = _releases(document, creations, steps)
-    recovery.clusters = _clusters(recovery, deployment, document)
 
     def at(cluster: ClusterSettings, api: Api) -> Seen:
         return _seen(

@@ -26,6 +26,8 @@ _SECRET = "kubernetes:core/v1:Secret"
 
 def findings(settings: Settings, apis: Mapping[str, Api], doomed: Collection[Object]) -> Iterator[Finding]:
     """One for each fault, and for each Secret among the `doomed`: what an up deletes once it isn't the program's."""
+    for fault in settings.ended:
+        yield SECRETS.found("certificates", fault, "Bring a new one, as docs/own-pki.md says for supplied ones.")
     for fault in faults(settings, apis):
         yield SECRETS.found("certificates", fault, "Have that Secret made anew by what makes it: docs/own-pki.md")
     if settings.pki.source != "existing":

@@ -105,18 +105,23 @@ class Settings(Section):
     values: FleetValues = FleetValues()
     _contents: dict[str, object] = PrivateAttr(default_factory=dict[str, object])
     """Of the secret keys, opaque outside a deployment."""
+    _ended: list[str] = PrivateAttr(default_factory=list[str])
 
     @classmethod
     def read(cls, stack_file: Path, decrypted: Mapping[str, str] | None = None) -> "Settings":
-        """The settings in a stack's file, outside a deployment: secrets stay opaque but for those given."""
+        """The settings in a stack's file, outside a deployment: secrets stay opaque but for those given.
+
+        On the day that a certificate has ended, looking at the fleet and mending it must go on.
+        """
         config = configured(stack_file)
-        return cls.parse({**config, **(decrypted or {})}, encrypted(config))
+        return cls.parse({**config, **(decrypted or {})}, encrypted(config), dated=False)
 
     @classmethod
-    def parse(cls, raw: Mapping[str, object], secret: Collection[str]) -> "Settings":
+    def parse(cls, raw: Mapping[str, object], secret: Collection[str], *, dated: bool = True) -> "Settings":
         """Settings from plain values, `secret` naming the keys that were given as secrets.
 
-        Raises ConfigurationError with every fault there is, not the first.
+        Raises ConfigurationError with every fault there is, not the first. Without `dated`, a certificate that has
+        ended is none.
         """
         content = {LICENSE_KEY, OIDC_CLIENT_SECRET, *secret_keys(raw)}
         faults = list(_secret_faults(raw, secret))
@@ -135,7 +140,8 @@ class Settings(Section):
             )
         faults += _cluster_faults(raw)
         namespace = raw.get("namespace", cls.model_fields["namespace"].default)
-        faults += pem_faults(raw, product.relay_authority(str(namespace)))
+        authority = product.relay_authority(str(namespace))
+        faults += pem_faults(raw, authority, dated=dated)
         if not wrong & {"version", "charts"}:
             faults += Charts.faults(Path(str(raw.get("charts", "charts"))), str(raw["version"]))
         if settings:
@@ -146,6 +152,8 @@ class Settings(Section):
         if faults or settings is None:
             raise ConfigurationError(faults)
         settings._contents = {key: value for key, value in raw.items() if key in content}
+        # Of a configuration without other faults.
+        settings._ended = [] if dated else list(pem_faults(raw, authority, dated=True))
         return settings
 
     def _contradictions(self, raw: Mapping[str, object]) -> Iterator[str]:
@@ -191,6 +199,11 @@ class Settings(Section):
         for where, values in places.items():
             yield f"{where}.agent", values.agent, "agent"
             yield f"{where}.addons", values.addons, "addons"
+
+    @property
+    def ended(self) -> list[str]:
+        """A sentence for each certificate given here that doesn't hold today, which a deployment refuses."""
+        return self._ended
 
     @property
     def charts(self) -> Charts:

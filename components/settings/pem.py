@@ -65,13 +65,13 @@ class _UnreadableError(ValueError):
     """A sentence about a PEM that can't be used at all."""
 
 
-def faults(trust: Trust) -> Iterator[str]:
-    """A sentence for each reason why this trust can't work."""
+def faults(trust: Trust, *, dated: bool = True) -> Iterator[str]:
+    """A sentence for each reason why this trust can't work; without `dated`, why it never could."""
     anchor, intermediates = None, list[x509.Certificate]()
     if trust.root:
         try:
             anchor, intermediates = _anchor(_certificates(trust.root), trust.root.name)
-            yield from _general_faults(anchor, trust.root.name)
+            yield from _general_faults(anchor, trust.root.name, dated)
             yield from _authority_faults(anchor, trust.root.name)
         except _UnreadableError as unreadable:
             yield str(unreadable)
@@ -84,11 +84,11 @@ def faults(trust: Trust) -> Iterator[str]:
         if pair.certificate and certificates:
             name = pair.certificate.name
             leaf, *rest = certificates
-            yield from _general_faults(leaf, name)
+            yield from _general_faults(leaf, name, dated)
             yield from role.faults(leaf, name)
             if anchor and trust.root:
                 path = _path(leaf, [*rest, *intermediates], anchor)
-                yield from _path_faults(leaf, path, anchor, name, trust.root.name, role)
+                yield from _path_faults(leaf, path, anchor, name, trust.root.name, role, dated)
         if pair.key:
             yield from _key_faults(pair.key, pair.certificate, certificates)
 
@@ -237,12 +237,12 @@ def _path(
     return None
 
 
-def _general_faults(certificate: x509.Certificate, name: str) -> Iterator[str]:
+def _general_faults(certificate: x509.Certificate, name: str, dated: bool) -> Iterator[str]:
     """What holds for any certificate: dates and the size of its key."""
     now = datetime.now(UTC)
-    if certificate.not_valid_after_utc <= now:
+    if dated and certificate.not_valid_after_utc <= now:
         yield f"{name} ended on {certificate.not_valid_after_utc:%Y-%m-%d}; {ISSUE}."
-    if certificate.not_valid_before_utc > now:
+    if dated and certificate.not_valid_before_utc > now:
         yield (
             f"{name} is not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC; "
             "wait until then, or set this machine's clock."
@@ -273,6 +273,7 @@ def _path_faults(
     name: str,
     root_name: str,
     role: _Role,
+    dated: bool,
 ) -> Iterator[str]:
     if path is None:
         yield (
@@ -282,7 +283,7 @@ def _path_faults(
         return
     for issuer in path:
         called = f"The intermediate {issuer.subject.rfc4514_string()} of {name}"
-        yield from _general_faults(issuer, called)
+        yield from _general_faults(issuer, called, dated)
         yield from _authority_faults(issuer, called)
     for below, issuer in enumerate([*path, anchor] if leaf != anchor else []):
         called = root_name if issuer == anchor else f"The intermediate {issuer.subject.rfc4514_string()}"

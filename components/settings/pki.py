@@ -90,12 +90,12 @@ class PkiSettings(Section):
                 )
 
 
-def pem_faults(raw: Mapping[str, object], authority: str) -> Iterator[str]:
-    """What is wrong with the PEMs that are named, as far as their content is known here."""
+def pem_faults(raw: Mapping[str, object], authority: str, *, dated: bool) -> Iterator[str]:
+    """What is wrong with the PEMs that are named, as far as their content is known here; with `dated`, today."""
     trust, unreadable = _supplied(raw, authority)
     yield from unreadable
     if trust:
-        yield from pem.faults(trust)
+        yield from pem.faults(trust, dated=dated)
 
 
 def pem_warnings(raw: Mapping[str, object], authority: str) -> Iterator[str]:

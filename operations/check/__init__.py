@@ -4,26 +4,24 @@ Owns the order: what everything is compared with comes first, then every cluster
 What is looked at, and what is wrong with it, is told in a file a noun.
 """
 
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from components import product
-from components.connection import reason
+from components.connection import LOGIN_SECONDS, reason
 from components.settings import ClusterSettings, Settings
 from operations import everywhere
-from operations.api import Api, Unanswered
+from operations.api import FIRST_SECONDS, Api, Unanswered
 from operations.check import certificates, definitions, hand_changes, mesh, relay, releases, workloads
 from operations.check.relay import Gauges
 from operations.check.view import Fleet, View
+from operations.everywhere import Looked
 from operations.findings import Finding, Kind
 from operations.record import Record
 
-SECONDS = 20
-"""Deadline of everything together."""
-FIRST_SECONDS = 6
-"""Within that, of what the management cluster has to say first."""
+SECONDS = 15
+"""Deadline of looking at all clusters."""
 
 UNSEEN = Kind(
     "cluster-not-seen",
@@ -78,12 +76,12 @@ class Checked:
 
 def check(stack: str, settings: Settings) -> Checked:
     """Look at every cluster of a stack."""
-    started = time.monotonic()
-    fleet = _fleet(stack, settings)
-    looked = everywhere.look(
-        settings.clusters, lambda cluster, api: _seen(View(cluster, api, fleet)), SECONDS - (time.monotonic() - started)
-    )
-    findings = [_unseen(fleet, name, error) for name, error in looked.unseen.items()]
+    first = _fleet(stack, settings)
+    fleet = first.seen.get(settings.management_cluster.name, Fleet(stack=stack, settings=settings))
+    # What others are compared with has to come from one look: a management cluster that failed it is not seen.
+    asked = [cluster for cluster in settings.clusters if cluster.name not in first.unseen]
+    looked = everywhere.look(asked, lambda cluster, api: _seen(View(cluster, api, fleet)), SECONDS)
+    findings = [_unseen(fleet, name, error) for name, error in {**first.unseen, **looked.unseen}.items()]
     seen = {name: cluster for name, (cluster, _) in looked.seen.items()}
     found = next((found for _, found in looked.seen.values() if found), None)
     if fleet.record is None and settings.management_cluster.name in seen:
@@ -97,8 +95,8 @@ def check(stack: str, settings: Settings) -> Checked:
     return Checked(seen, findings)
 
 
-def _fleet(stack: str, settings: Settings) -> Fleet:
-    """What the management cluster holds for the others to be compared with; nothing where it doesn't answer."""
+def _fleet(stack: str, settings: Settings) -> Looked[Fleet]:
+    """What the management cluster holds for the others to be compared with."""
 
     def first(cluster: ClusterSettings, api: Api) -> Fleet:
         view = View(cluster, api, Fleet(stack=stack, settings=settings))
@@ -107,8 +105,7 @@ def _fleet(stack: str, settings: Settings) -> Fleet:
         record = Record.read(api, view.namespace)
         return Fleet(stack=stack, settings=settings, record=record, trust=view.secrets(), registered=registered)
 
-    looked = everywhere.look([settings.management_cluster], first, FIRST_SECONDS)
-    return next(iter(looked.seen.values()), Fleet(stack=stack, settings=settings))
+    return everywhere.look([settings.management_cluster], first, LOGIN_SECONDS + FIRST_SECONDS)
 
 
 def _seen(view: View) -> tuple[Cluster, Gauges | None]:
@@ -172,5 +169,8 @@ def _unseen(fleet: Fleet, name: str, error: Exception) -> Finding:
 
 
 def _unrecorded(fleet: Fleet) -> Finding:
-    what = f"There is no ConfigMap {product.FLEET_CONFIG_MAP} in namespace {fleet.settings.namespace}."
+    what = (
+        f"There is no record of this fleet in ConfigMap {product.FLEET_CONFIG_MAP} in namespace "
+        f"{fleet.settings.namespace}."
+    )
     return UNRECORDED.found(fleet.settings.management_cluster.name, what, fleet.up)

@@ -14,6 +14,7 @@ import yaml
 from components import product
 from operations import charts
 from operations.check.view import View
+from operations.crds import COLLECTION
 from operations.findings import Finding, Kind
 from operations.objects import Object, unlike
 from operations.objects import Path as Field
@@ -30,7 +31,6 @@ OUTDATED = Kind(
     page="releases",
 )
 
-COLLECTION = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _HASH = ("metadata", "annotations", product.CRD_HASH_ANNOTATION)
 
 
@@ -45,8 +45,9 @@ def findings(view: View, found: Mapping[str, Deployed]) -> Iterator[Finding]:
     version = (record.versions.get(view.name) if record else None) or view.cluster.version
     chart = product.crds_chart(product.AGENT_CHART if view.worker else product.MANAGEMENT_CHART)
     archive = settings.charts.at(version).by_name.get(chart)
-    # Charts of a version that was given up may be gone from the folder.
-    vendored = _heads(charts.printed(Path(settings.charts_folder), archive)) if archive else {}
+    folder = Path(settings.charts_folder)
+    # Charts of a version that was given up may be gone from the lock, or from the folder.
+    vendored = _heads(charts.printed(folder, archive)) if archive and (folder / archive.file).exists() else {}
     live = _live(view)
     again = view.manifest_again(chart, found[chart]) if chart in found else view.fleet.up
     for name, (head, _) in vendored.items():

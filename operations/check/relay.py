@@ -99,9 +99,10 @@ def metrics_unread(view: View, error: Unanswered) -> Finding:
 def connections(fleet: Fleet, found: Gauges) -> Iterator[Finding]:
     """Clusters that are registered and not connected, the reverse, and those that nothing speaks for."""
     settings = fleet.settings
+    registered = fleet.registered or frozenset[str]()
     contexts = {worker.name: worker.context for worker in settings.worker_clusters}
     connected = {name for name, count in found.push.items() if count >= 1}
-    for name in sorted(fleet.registered & contexts.keys()):
+    for name in sorted(registered & contexts.keys()):
         missing = [direction for direction in ("pull", "push") if getattr(found, direction).get(name, 0) < 1]
         agent = f"deployment/{product.AGENT_DEPLOYMENT}"
         logs = f"kubectl --context {contexts[name]} -n {settings.namespace} logs {agent}"
@@ -110,11 +111,11 @@ def connections(fleet: Fleet, found: Gauges) -> Iterator[Finding]:
         elif missing:
             yield HALF.found(name, f"The relay has no {missing[0]} client of {name}, though it has the other.", logs)
     # What only pulls may be the dashboard; a worker's own agent without registration is told where it runs.
-    for name in sorted(connected - fleet.registered - contexts.keys()):
+    for name in sorted(connected - registered - contexts.keys()):
         what = f"A client that says it is {name} is connected, and no {product.CLUSTER_KIND} is called that."
         remedy = f"Write gloo-mesh:workers.{name}, then: {fleet.up}. Or stop that agent."
         yield STRANGER.found(settings.management_cluster.name, what, remedy)
-    for name in sorted(fleet.registered - connected - contexts.keys()):
+    for name in sorted(registered - connected - contexts.keys()):
         what = f"{product.CLUSTER_KIND} {name} is neither a worker of the configuration nor connected."
         remedy = f"{fleet.up}; or, where that cluster is gone: python -m operations forget {name} --stack {fleet.stack}"
         yield AGENTLESS.found(settings.management_cluster.name, what, remedy)
@@ -122,8 +123,8 @@ def connections(fleet: Fleet, found: Gauges) -> Iterator[Finding]:
 
 def unregistered(view: View) -> Iterator[Finding]:
     """Of a worker: whether what its agent calls itself is registered."""
-    name = agent(view)
-    if name and name not in view.fleet.registered:
+    name, registered = agent(view), view.fleet.registered
+    if name and registered is not None and name not in registered:
         what = f"The agent calls its cluster {name}, and no {product.CLUSTER_KIND} is called that."
         yield UNREGISTERED.found(view.name, what, view.fleet.up)
 

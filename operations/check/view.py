@@ -28,7 +28,8 @@ class Fleet:
     """None where there is none, or nobody knows."""
     trust: Secrets = field(default_factory=dict, repr=False)
     """The management cluster's Secrets; empty where nobody knows them."""
-    registered: frozenset[str] = frozenset()
+    registered: frozenset[str] | None = None
+    """The clusters that are registered; None where nobody knows."""
 
     @property
     def up(self) -> str:

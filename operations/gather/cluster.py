@@ -10,6 +10,7 @@ from components import product
 from components.settings import MANAGEMENT, ClusterSettings, Settings
 from operations import releases
 from operations.api import Api, Unanswered
+from operations.crds import COLLECTION
 from operations.gather import secrets
 from operations.gather.part import Part
 
@@ -52,8 +53,7 @@ def _collect(part: Part, cluster: ClusterSettings, api: Api, settings: Settings)
         part.files[f"{at}/{namespace}/namespace.json"] = found
     nodes = _items(part, f"{own} nodes", api, "/api/v1/nodes")
     part.files[f"{at}/nodes.json"] = [node["status"]["nodeInfo"] for node in nodes]
-    definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    part.files[f"{at}/crds.json"] = dict(map(_definition, _items(part, f"{own} CRDs", api, definitions)))
+    part.files[f"{at}/crds.json"] = dict(map(_definition, _items(part, f"{own} CRDs", api, COLLECTION)))
     for group, plural, path in _vendor_kinds(part, own, api):
         if listed := _items(part, f"{own} {plural}.{group}", api, path):
             part.files[f"{at}/{group}/{plural}.json"] = listed

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from components.settings import ConfigurationError
 from operations.api import Refused
 from operations.stack import UsageError
 
@@ -28,6 +29,6 @@ class Part:
             return ask()
         except Refused as refused:
             self.missing.append((what, f"{refused.status} {refused}"))
-        except (UsageError, OSError, subprocess.SubprocessError) as error:
+        except (UsageError, ConfigurationError, OSError, subprocess.SubprocessError) as error:
             self.missing.append((what, str(error)))
         return None

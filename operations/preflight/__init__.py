@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from components import product
 from components.charts import Charts
 from components.settings import ClusterSettings, Settings, WorkerClusterSettings
 from operations import charts, identity, state, trust
 from operations.api import Api, Refused
+from operations.crds import COLLECTION
 from operations.everywhere import Looked, look
 from operations.findings import Finding, Kind
 from operations.preflight import access, clusters, collisions, istio, permissions, platform, versions
@@ -72,6 +74,22 @@ def preflight(stack: str, settings: Settings) -> Preflight:
     return Preflight(_findings(stack, settings, looked, ours, demands), looked.unseen)
 
 
+def strange(stack: str, settings: Settings) -> list[Finding]:
+    """Contexts that lead elsewhere than they led, for what writes to clusters without a preflight.
+
+    Raises UsageError without a state.
+    """
+    ours = Ownership.of(state.exported(stack))
+
+    def at(_cluster: ClusterSettings, api: Api) -> tuple[dict[str, str | None], dict[str, Any]]:
+        uids = {name: _uid(api, name) for name in (KUBE_SYSTEM, settings.namespace)}
+        return uids, {metadata["name"]: metadata for metadata in api.names(COLLECTION)}
+
+    seen = look(settings.clusters, at, SECONDS).seen
+    uids, crds = ({name: found[i] for name, found in seen.items()} for i in (0, 1))
+    return list(clusters.findings(settings, uids, crds, ours, stack))
+
+
 def _look(
     settings: Settings,
     cluster: ClusterSettings,
@@ -124,8 +142,9 @@ def _findings(
     crds = {cluster.name: list(demands[_chart(cluster), cluster.version].crds) for cluster in settings.clusters}
     # The configuration itself is refused for those of the versions it names.
     faults = charts.verify(Path(settings.charts_folder))
+    verify = f"python -m operations charts verify --charts {settings.charts_folder}"
     return [
-        *(CHARTS_ALTERED.found("charts", fault, "python -m operations charts verify") for fault in faults),
+        *(CHARTS_ALTERED.found("charts", fault, verify) for fault in faults),
         *(
             access.finding(cluster, looked.unseen[cluster.name])
             for cluster in settings.clusters
@@ -162,6 +181,5 @@ def _uid(api: Api, namespace: str) -> str | None:
 def _record(api: Api, namespace: str) -> Record | None:
     try:
         return Record.read(api, namespace)
-    except (Refused, KeyError, TypeError, ValueError):
-        # A ConfigMap of that name which is no record is told as any other name that is taken.
+    except Refused:
         return None

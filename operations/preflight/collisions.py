@@ -12,6 +12,7 @@ from typing import Any
 from components import product
 from components.settings import ClusterSettings, Settings, WorkerClusterSettings
 from operations.api import Api, Refused
+from operations.crds import COLLECTION
 from operations.findings import Finding, Kind
 from operations.preflight.ownership import NAMESPACE, Object, Ownership
 from operations.record import Record
@@ -47,7 +48,6 @@ _PLURALS = {
     "ConfigMap": "configmaps",
     "Secret": "secrets",
 }
-_CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _ISTIO_API_VERSION = "networking.istio.io/v1beta1"
 _INGRESS = "gloo-mesh-ingress"
 _POLICY = product.ADDONS_NAMESPACE
@@ -170,7 +170,7 @@ def look(
             for status in revisions if kind == RELEASE else ():
                 if status.startswith("pending-"):
                     pending[named] = status
-    return Seen(frozenset(objects), pending, _there(api, _CRDS, list(crds)))
+    return Seen(frozenset(objects), pending, _there(api, COLLECTION, list(crds)))
 
 
 def _collection(kind: str, named: str) -> str:

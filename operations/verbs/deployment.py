@@ -51,6 +51,10 @@ def up(stack: StackOption, yes: YesOption = False, as_json: JsonOption = False) 
 def remove(stack: StackOption, yes: YesOption = False, as_json: JsonOption = False) -> None:
     """Preview, then remove everything but the CRDs. Refused while the root certificate is protected."""
     deployment = _open(stack)
+    if strange := deployment.strange():
+        show(strange, err)
+        err.print("Nothing was removed.")
+        raise typer.Exit(1)
     _tell_silence(deployment)
     planned = deployment.preview_removal()
     if any("protect" in error for error in planned.errors):

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from operations import leftovers, lock
 from operations import recover as recovery
 from operations.console import JsonOption, StackOption, YesOption, err, out
 from operations.deployment import Deployment
@@ -28,11 +29,13 @@ def recover(
 ) -> None:
     """Show what a crash left in the way of the next up; with --yes, clear it away. Refused while an update runs."""
     deployment = Deployment(Stack.find(stack), err)
-    findings, removable = recovery.at_work(stack, force=force)
-    if yes and not removable:
+    locks = lock.locks(stack)
+    strange = deployment.strange()
+    findings = [*(held.finding(stack) for held in locks), *leftovers.findings(stack), *strange]
+    if yes and (strange or not recovery.removable(locks, force=force)):
         raise typer.Exit(tell(findings, as_json, "", mended=False, unseen={}))
     if yes:
-        recovery.send_away(stack)
+        recovery.send_away(stack, force=force)
     found = recovery.found(deployment, stack)
     findings += found.findings
     if yes:

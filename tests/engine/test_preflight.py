@@ -595,6 +595,19 @@ def test_contexts_that_were_swapped_are_told(looker: Looker, deployed: Report) -
     assert looker.told({"workers": swapped}) == [("another-cluster", "cluster-1"), ("another-cluster", "cluster-2")]
 
 
+def test_nothing_is_removed_or_recovered_where_contexts_were_swapped(fleet: Fleet, deployed: Report) -> None:
+    before, writes = fleet.file.read_text(), fleet.writes()
+    fleet.configure("workers", {"cluster-1": {"context": "cluster-2"}, "cluster-2": {"context": "cluster-1"}})
+
+    refused = [fleet.run(verb, "--yes") for verb in ("remove", "recover")]
+
+    fleet.file.write_text(before)
+    for done in refused:
+        assert done.returncode == 1
+        assert (done.stdout + done.stderr).count("another-cluster on ") == 2
+    assert fleet.writes() == writes
+
+
 def test_a_release_that_was_cut_off_later_is_told(fleet: Fleet, looker: Looker, deployed: Report) -> None:
     core: Any = fleet.core("cluster-1")
     labels = {"owner": "helm", "name": "enterprise-agent", "status": "pending-upgrade", "version": "99"}

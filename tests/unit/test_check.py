@@ -9,12 +9,15 @@ import pytest
 import yaml
 
 from components.settings import Settings
+from operations import everywhere
 from operations.api import Refused, Unanswered
-from operations.check import certificates, hand_changes, relay, releases, workloads
+from operations.check import certificates, check, definitions, hand_changes, relay, releases, workloads
 from operations.check.relay import Gauges
 from operations.check.view import Fleet, View
 from operations.deadline import within
+from operations.everywhere import Looked
 from operations.findings import Finding
+from operations.record import Record
 from operations.releases import Deployed
 from tests import authority
 from tests.relay import Relay, self_signed
@@ -129,9 +132,49 @@ def test_a_push_without_pull_is_half_a_connection_too(fleet: Fleet) -> None:
 def test_a_cluster_that_somebody_else_registered_and_that_is_connected_is_well(fleet: Fleet) -> None:
     both = {"cluster-1": 1, "cluster-2": 1, "theirs": 1}
 
-    others = replace(fleet, registered=fleet.registered | {"theirs"})
+    others = replace(fleet, registered=frozenset({"cluster-1", "cluster-2", "theirs"}))
     assert codes(relay.connections(others, Gauges(both, both))) == []
     assert codes(relay.connections(fleet, Gauges(both, both))) == [("connected-unregistered", "management")]
+
+
+def test_without_a_look_at_the_management_cluster_nothing_is_said_of_registrations(fleet: Fleet) -> None:
+    container = {"args": ["--cluster=cluster-9"]}
+    agent = {"metadata": {"name": "enterprise-agent"}, "spec": {"template": {"spec": {"containers": [container]}}}}
+    api: Any = Answers({"/apis/apps/v1/namespaces/gloo-mesh/deployments": [agent]})
+    worker = fleet.settings.worker_clusters[0]
+
+    assert codes(relay.unregistered(View(worker, api, fleet))) == [("agent-unregistered", worker.name)]
+    assert codes(relay.unregistered(View(worker, api, replace(fleet, registered=None)))) == []
+
+
+def test_a_management_cluster_that_failed_its_first_look_is_not_seen_though_it_answers_the_second(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def look(clusters: list[Any], *_: Any) -> Looked[Any]:
+        asked.append([cluster.name for cluster in clusters])
+        return Looked({}, {"management": Unanswered("refused")} if len(asked) == 1 else {})
+
+    monkeypatch.setattr(everywhere, "look", look)
+
+    assert codes(check("test", fleet.settings).findings) == [("cluster-not-seen", "management")]
+    assert asked == [["management"], ["cluster-1", "cluster-2"]]
+
+
+@pytest.mark.parametrize("data", [None, {}, {"project": "p", "stack": "s", "version": "1", "versions": "{"}])
+def test_a_config_map_that_is_no_record_is_none(data: Any) -> None:
+    api: Any = Answers({"/api/v1/namespaces/gloo-mesh/configmaps/gloo-mesh-fleet": {"data": data}})
+
+    assert Record.read(api, "gloo-mesh") is None
+
+
+def test_charts_that_are_locked_and_gone_from_the_folder_hide_nothing_else(fleet: Fleet) -> None:
+    api: Any = Answers({})
+    for archive in Path("charts").glob("*.tgz"):
+        archive.unlink()
+
+    assert list(definitions.findings(View(fleet.settings.management_cluster, api, fleet), {})) == []
 
 
 def test_another_authoritys_certificate_is_told_apart_from_no_answer(fleet: Fleet) -> None:

@@ -1,5 +1,6 @@
 """When a run is begun once more without a refresh, and when it isn't."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ from rich.console import Console
 from operations import deployment
 from operations.deployment import Deployment
 from operations.progress import Progress
+from operations.stack import UsageError
 
 
 class Runs(Deployment):
@@ -63,6 +65,20 @@ def test_nothing_is_begun_again_after_an_interruption(monkeypatch: pytest.Monkey
 
     assert runs.up().errors == ["cluster-1: no"]
     assert runs.refreshed == [True]
+
+
+def test_nothing_follows_a_preview_that_was_interrupted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Previewed(Runs):
+        _run = Deployment._run
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    runs = Previewed(interrupted=True)
+    runs.settings.workers = {}
+    runs._options = {}
+    runs._engine = SimpleNamespace(preview=lambda **_: None, workspace=SimpleNamespace(env_vars={}))
+
+    with pytest.raises(UsageError, match="Stopped"):
+        runs.preview()
 
 
 def test_a_cluster_that_comes_and_goes_is_left_unrefreshed_and_what_was_done_before_is_told(

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
@@ -226,6 +227,50 @@ def test_a_killed_runs_temporary_files_are_found_and_deleted_and_a_living_ones_a
 
         assert str(left) in finding.what
         assert [path.name for path in tmp_path.iterdir()] == [Path(living).name]
+
+
+def test_a_login_that_hangs_is_told_before_the_engine_would_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hanging:
+        settings = SimpleNamespace(clusters=[])
+
+        @property
+        def unreachable(self) -> dict[str, str]:
+            raise UsageError("cluster-1 can't be entered")
+
+        def planned(self) -> Any:
+            pytest.fail("the engine was started")
+
+    monkeypatch.setattr(state, "exported", lambda _stack: document())
+    deployment: Any = Hanging()
+
+    with pytest.raises(UsageError, match="can't be entered"):
+        recover.found(deployment, "prod")
+
+
+@pytest.mark.parametrize(("begun", "removed"), [(True, []), (False, ["prod"])])
+def test_the_lock_of_an_update_that_has_begun_meanwhile_stays(
+    begun: bool, removed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone: list[str] = []
+    monkeypatch.setattr(leftovers, "remove", lambda: None)
+    monkeypatch.setattr(lock, "locks", lambda _stack: [locked(pid=os.getpid() if begun else 1 << 22)])
+    monkeypatch.setattr(Lock, "running", begun)
+    monkeypatch.setattr(lock, "remove", gone.append)
+
+    recover.send_away("prod", force=True)
+
+    assert gone == removed
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="giving a folder to somebody else takes root")
+def test_another_users_folder_is_that_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (theirs := tmp_path / f"gloo-mesh-run-{1 << 22}-x").mkdir()
+    assert leftovers.folders() == [theirs]
+
+    os.chown(theirs, 4711, -1)
+
+    assert leftovers.folders() == []
 
 
 KNOWN = {"known": True, "wanted": True}
@@ -485,6 +530,24 @@ def test_a_cluster_is_gone_when_the_one_that_the_state_knows_answers_nowhere(
     answer = forget._answer(deployment, document(provider("cluster-2"), namespace), "cluster-2")
 
     assert bool(answer) is lives
+
+
+def test_a_cluster_that_cant_be_entered_isnt_taken_for_gone(config: dict[str, Any]) -> None:
+    """Where a login has expired, say, the cluster may be as well as ever."""
+    settings = Settings.parse(config, ("licenseKey",))
+    deployment: Any = SimpleNamespace(settings=settings, file=Path("Pulumi.prod.yaml"))
+    kubeconfig = {
+        "contexts": [{"name": "cluster-2", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}],
+        "users": [{"name": "u", "user": {"exec": {"command": "/bin/false"}}}],
+    }
+    Path("kubeconfig").write_text(json.dumps(kubeconfig))
+    known = provider("cluster-2") | {"inputs": {"kubeconfig": "kubeconfig", "context": "cluster-2"}}
+
+    with pytest.raises(
+        UsageError, match=r"Whether cluster-2 \(context cluster-2\) lives can't be seen: .*false failed"
+    ):
+        forget._answer(deployment, document(known), "cluster-2")
 
 
 class pulumi:  # noqa: N801 - read as a clause

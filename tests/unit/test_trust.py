@@ -14,9 +14,11 @@ import yaml
 from components import product
 from components.settings import ConfigurationError, PkiSettings, Settings
 from components.settings.pem import fingerprint
+from operations import trust
 from operations.program import EXISTING_ROOT, is_secret
 from operations.stack import PROJECT_FOLDER
-from tests.authority import DAY, Made, root
+from tests.authority import AUTHORITY, DAY, Made, root
+from tests.authority import SERVER as SERVES
 from tests.unit.conftest import Run
 
 WORKERS = ("cluster-1", "cluster-2")
@@ -69,6 +71,26 @@ def existing(config: dict[str, Any]) -> dict[str, Any]:
         "management": {"context": "mgmt-cluster", "namespaces": {"create": False}},
         "pki": {"source": "existing"},
     }
+
+
+def test_a_certificate_that_ended_stops_a_deployment_and_no_look_at_what_is_deployed(
+    supplied: dict[str, Any], deploy: Deploy
+) -> None:
+    Path("server.pem").write_text(
+        ROOT.issue("server", names=(AUTHORITY,), uses=(SERVES,), begins=-2 * DAY, ends=-DAY, key=SERVER.key).pem
+    )
+    file = Path("Pulumi.x.yaml")
+    opaque = {key: {"secure": "AAAB"} for key in secrets_of(supplied)}
+    config = {f"gloo-mesh:{key}": value for key, value in (supplied | opaque).items()}
+    file.write_text(yaml.safe_dump({"config": config}))
+
+    with pytest.raises(pulumi.RunError, match=r"gloo-mesh:pki.server.certificate .* ended on"):
+        deploy(supplied, secrets_of(supplied))
+    settings = Settings.read(file)
+
+    (told,) = trust.findings(settings, {}, set())
+    assert "gloo-mesh:pki.server.certificate" in told.what
+    assert "ended on" in told.what
 
 
 def secrets_of(config: dict[str, Any]) -> tuple[str, ...]:
