@@ -140,6 +140,8 @@ class Cluster:
                     tls.load_cert_chain(configuration.cert_file, configuration.key_file)
             except (ConfigException, OSError, yaml.YAMLError, AttributeError, TypeError) as error:
                 raise self._unreachable(f"its kubeconfig can't be used: {error}") from error
+        # A token file may end in a line's end, as client-go allows.
+        configuration.api_key = {name: value.strip() for name, value in configuration.api_key.items()}
         pooled: Properties = {
             "maxsize": CONNECTIONS,
             "block": True,
