@@ -12,7 +12,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from tempfile import NamedTemporaryFile
+from pathlib import Path
 from typing import Any
 
 from components import product
@@ -20,6 +20,7 @@ from components.settings import ClusterSettings
 from components.settings import kubeconfig as kubeconfigs
 from operations import program
 from operations.api import Api, Unanswered
+from operations.leftovers import scratch
 from operations.releases import Deployed, Key, Manifest, by_key
 from operations.stack import PROJECT_FOLDER, UsageError
 
@@ -98,11 +99,11 @@ def _kubeconfig(cluster: ClusterSettings) -> Iterator[str]:
     if cluster.kubeconfig.kind != "secret":
         yield str(kubeconfigs.located(cluster.kubeconfig))
         return
-    with NamedTemporaryFile("w", prefix="gloo-mesh-") as file:
+    with scratch() as folder:
         content = cluster.kubeconfig_content
-        file.write(content if isinstance(content, str) else json.dumps(content))
-        file.flush()
-        yield file.name
+        file = Path(folder, "kubeconfig")
+        file.write_text(content if isinstance(content, str) else json.dumps(content))
+        yield str(file)
 
 
 def _plain(value: Any) -> str:
