@@ -23,12 +23,16 @@ from operations.api import silence
 from operations.cli import last_error
 from operations.everywhere import unreachable
 from operations.findings import Finding
-from operations.preflight import Preflight, preflight, strange
+from operations.preflight import Preflight, preflight
+from operations.preflight.access import LOGIN_HANGS
+from operations.preflight.clusters import ANOTHER_CLUSTER, ONE_CLUSTER
 from operations.progress import Progress
 from operations.stack import Stack, UsageError
 
 ATTEMPTS = 3
 """How often a cluster that failed a refresh is asked whether it answers: one that comes and goes fails one of them."""
+
+BARRING = (ONE_CLUSTER, ANOTHER_CLUSTER, LOGIN_HANGS)
 
 
 class Deployment:
@@ -65,9 +69,9 @@ class Deployment:
         self.unreachable = {name: silence(error) for name, error in looked.unreachable.items()}
         return looked
 
-    def strange(self) -> list[Finding]:
-        """Contexts that lead elsewhere than they led."""
-        return strange(self._stack, self.settings)
+    def barred(self) -> list[Finding]:
+        """Of the preflight, what bars everything: contexts that lead elsewhere than they led, logins that hang."""
+        return [finding for finding in self.preflight().findings if finding.kind in BARRING]
 
     def preview(self) -> Progress:
         """What an `up` would change. Writes nothing to a cluster."""

@@ -8,14 +8,12 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from components import product
 from components.charts import Charts
 from components.settings import ClusterSettings, Settings, WorkerClusterSettings
 from operations import charts, identity, state, trust
 from operations.api import Api, Refused
-from operations.crds import COLLECTION
 from operations.everywhere import Looked, look
 from operations.findings import Finding, Kind
 from operations.preflight import access, clusters, collisions, istio, permissions, platform, versions
@@ -72,22 +70,6 @@ def preflight(stack: str, settings: Settings) -> Preflight:
         looked = look(settings.clusters, at, SECONDS)
         ours = Ownership.of(reading.result())
     return Preflight(_findings(stack, settings, looked, ours, demands), looked.unseen)
-
-
-def strange(stack: str, settings: Settings) -> list[Finding]:
-    """Contexts that lead elsewhere than they led, for what writes to clusters without a preflight.
-
-    Raises UsageError without a state.
-    """
-    ours = Ownership.of(state.exported(stack))
-
-    def at(_cluster: ClusterSettings, api: Api) -> tuple[dict[str, str | None], dict[str, Any]]:
-        uids = {name: _uid(api, name) for name in (KUBE_SYSTEM, settings.namespace)}
-        return uids, {metadata["name"]: metadata for metadata in api.names(COLLECTION)}
-
-    seen = look(settings.clusters, at, SECONDS).seen
-    uids, crds = ({name: found[i] for name, found in seen.items()} for i in (0, 1))
-    return list(clusters.findings(settings, uids, crds, ours, stack))
 
 
 def _look(

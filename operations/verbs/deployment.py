@@ -51,8 +51,8 @@ def up(stack: StackOption, yes: YesOption = False, as_json: JsonOption = False) 
 def remove(stack: StackOption, yes: YesOption = False, as_json: JsonOption = False) -> None:
     """Preview, then remove everything but the CRDs. Refused while the root certificate is protected."""
     deployment = _open(stack)
-    if strange := deployment.strange():
-        show(strange, err)
+    if barred := deployment.barred():
+        show(barred, err)
         err.print("Nothing was removed.")
         raise typer.Exit(1)
     _tell_silence(deployment)

@@ -18,7 +18,7 @@ from lab import proof
 from lab.fleet import MANAGEMENT, Lab
 from tests.authority import AUTHORITY, Made, root
 from tests.awaiting import awaited
-from tests.engine.fleet import Fleet, changed
+from tests.engine.fleet import NAMESPACES, Fleet, changed
 
 pytestmark = pytest.mark.engine
 
@@ -137,8 +137,9 @@ def test_secrets_that_this_program_made_stay_when_somebody_else_takes_them_over(
     fleet.report("remove", "--yes")
     assert {secret: uid(fleet, *secret) for secret in theirs} == before
     for cluster in (MANAGEMENT, *WORKERS):
-        fleet.core(cluster).delete_namespace("gloo-mesh")
-    awaited(lambda: not any(namespaces(fleet, cluster) & {"gloo-mesh"} for cluster in (MANAGEMENT, *WORKERS)))
+        for namespace in namespaces(fleet, cluster):
+            fleet.core(cluster).delete_namespace(namespace)
+    awaited(lambda: not any(namespaces(fleet, cluster) for cluster in (MANAGEMENT, *WORKERS)))
     fleet.configure("defaults", None)
 
 
@@ -223,8 +224,9 @@ def uid(fleet: Fleet, cluster: str, name: str) -> str:
 
 
 def namespaces(fleet: Fleet, cluster: str) -> set[str]:
+    """Those of the product that are there."""
     listed: Any = fleet.core(cluster).list_namespace()
-    return {item.metadata.name for item in listed.items}
+    return {item.metadata.name for item in listed.items} & set(NAMESPACES)
 
 
 def secrets(fleet: Fleet, cluster: str) -> set[str]:
