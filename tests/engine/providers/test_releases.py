@@ -2,8 +2,11 @@
 
 import signal
 import subprocess
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pulumi
@@ -13,7 +16,16 @@ import pytest
 from lab.cluster import end
 from lab.fleet import Lab
 from tests.awaiting import awaited
-from tests.engine.providers.trial import CLUSTER, Connect, Core, Trial, config_map, from_the_project, packed_chart
+from tests.engine.providers.trial import (
+    CLUSTER,
+    Connect,
+    Core,
+    Program,
+    Trial,
+    config_map,
+    from_the_project,
+    packed_chart,
+)
 
 pytestmark = pytest.mark.engine
 LAB_WORKERS = 0
@@ -137,103 +149,71 @@ def helm(lab: Lab, namespace: str, *arguments: str) -> None:
     subprocess.run([lab.tool("helm"), *arguments, *place], check=True, capture_output=True)
 
 
-def test_a_release_that_failed_is_upgraded_by_the_next_run(
-    trial: Trial,
-    connect: Connect,
-    core: Core,
-    namespace: str,
-    tmp_path: Path,
-) -> None:
+@pytest.fixture
+def slow(connect: Connect, namespace: str, tmp_path: Path) -> Callable[..., Program]:
+    """Gives programs of one release that never gets ready, which it waits for unless told otherwise."""
     chart = packed_chart(tmp_path, "slow", "1.0.0", NEVER_READY)
 
-    def program(skip_await: bool) -> None:
-        k8s.helm.v3.Release(
-            "release",
-            name="slow",
-            namespace=namespace,
-            chart=chart,
-            timeout=2,
-            skip_await=skip_await,
-            opts=connect(),
-        )
+    def slow(**settings: Any) -> Program:
+        def program() -> None:
+            k8s.helm.v3.Release("release", name="slow", namespace=namespace, chart=chart, opts=connect(), **settings)
 
-    assert "context deadline exceeded" in trial.failing_up(lambda: program(skip_await=False))
+        return program
+
+    return slow
+
+
+@contextmanager
+def installing(trial: Trial, program: Program, core: Core, namespace: str) -> Iterator[psutil.Process]:
+    """While an up waits for its only release: the engine. The up then fails."""
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(trial.failing_up, program)
+        awaited(lambda: records(core, namespace) == ["pending-install"])
+        (engine,) = [process for process in psutil.Process().children(recursive=True) if "up" in process.cmdline()]
+        yield engine
+        running.result()
+
+
+def test_a_release_that_failed_is_upgraded_by_the_next_run(
+    trial: Trial, slow: Callable[..., Program], core: Core, namespace: str
+) -> None:
+    assert "context deadline exceeded" in trial.failing_up(slow(timeout=2))
     assert records(core, namespace) == ["failed"]
     assert trial.state()["release"]["initErrors"]
 
-    assert trial.up(lambda: program(skip_await=True)) == {"release": "update"}
+    assert trial.up(slow(timeout=2, skip_await=True)) == {"release": "update"}
     assert records(core, namespace)[1:] == ["deployed"]
 
 
 def test_an_interrupted_release_is_recorded_as_failed_and_upgraded_by_the_next_run(
-    trial: Trial,
-    connect: Connect,
-    core: Core,
-    namespace: str,
-    tmp_path: Path,
+    trial: Trial, slow: Callable[..., Program], core: Core, namespace: str
 ) -> None:
-    chart = packed_chart(tmp_path, "slow", "1.0.0", NEVER_READY)
-
-    def program(skip_await: bool) -> None:
-        k8s.helm.v3.Release(
-            "release", name="slow", namespace=namespace, chart=chart, skip_await=skip_await, opts=connect()
-        )
-
-    with ThreadPoolExecutor() as pool:
-        running = pool.submit(trial.failing_up, lambda: program(skip_await=False))
-        awaited(lambda: records(core, namespace) == ["pending-install"])
-        (engine,) = [process for process in psutil.Process().children(recursive=True) if "up" in process.cmdline()]
+    with installing(trial, slow(), core, namespace) as engine:
         engine.send_signal(signal.SIGINT)
-        running.result()
 
     assert records(core, namespace) == ["failed"]
-    assert trial.up(lambda: program(skip_await=True)) == {"release": "update"}
+    assert trial.up(slow(skip_await=True)) == {"release": "update"}
     assert records(core, namespace)[1:] == ["deployed"]
 
 
 def test_a_provider_that_is_killed_leaves_a_pending_record(
-    trial: Trial,
-    connect: Connect,
-    core: Core,
-    namespace: str,
-    tmp_path: Path,
+    trial: Trial, slow: Callable[..., Program], core: Core, namespace: str
 ) -> None:
-    chart = packed_chart(tmp_path, "slow", "1.0.0", NEVER_READY)
-
-    def program() -> None:
-        k8s.helm.v3.Release("release", name="slow", namespace=namespace, chart=chart, opts=connect())
-
-    with ThreadPoolExecutor() as pool:
-        running = pool.submit(trial.failing_up, program)
-        awaited(lambda: records(core, namespace) == ["pending-install"])
-        (provider,) = [process for process in psutil.Process().children(recursive=True) if serves_kubernetes(process)]
+    with installing(trial, slow(), core, namespace) as engine:
+        provider = provider_of(engine)
         helpers = provider.children(recursive=True)
         provider.kill()
-        running.result()
 
     assert psutil.wait_procs(helpers, timeout=10)[1] == [], "what the provider ran must not go on without it"
     assert records(core, namespace) == ["pending-install"]
 
 
 def test_a_provider_whose_engine_is_killed_finishes_what_it_is_at(
-    trial: Trial,
-    connect: Connect,
-    core: Core,
-    namespace: str,
-    tmp_path: Path,
+    trial: Trial, slow: Callable[..., Program], core: Core, namespace: str
 ) -> None:
-    chart = packed_chart(tmp_path, "slow", "1.0.0", NEVER_READY)
-
-    def program() -> None:
-        k8s.helm.v3.Release("release", name="slow", namespace=namespace, chart=chart, opts=connect())
-
-    with ThreadPoolExecutor() as pool:
-        running = pool.submit(trial.failing_up, program)
-        awaited(lambda: records(core, namespace) == ["pending-install"])
-        (engine,) = [process for process in psutil.Process().children(recursive=True) if "up" in process.cmdline()]
-        (provider,) = [process for process in engine.children() if serves_kubernetes(process)]
+    with installing(trial, slow(), core, namespace) as engine:
+        provider = provider_of(engine)
         engine.kill()
-        running.result()
     core.patch_namespaced_persistent_volume_claim_status("never", namespace, {"status": {"phase": "Bound"}})
 
     awaited(lambda: records(core, namespace) == ["deployed"])
@@ -243,6 +223,12 @@ def test_a_provider_whose_engine_is_killed_finishes_what_it_is_at(
     assert "release" not in trial.state()
 
 
-def serves_kubernetes(process: psutil.Process) -> bool:
-    command = " ".join(process.cmdline())
-    return "pulumi-resource-kubernetes" in command or "lab.providers kubernetes" in command
+def provider_of(engine: psutil.Process) -> psutil.Process:
+    """The engine's provider for Kubernetes, plugin or stand-in."""
+    commands = {process: " ".join(process.cmdline()) for process in engine.children()}
+    (found,) = [
+        process
+        for process, command in commands.items()
+        if "pulumi-resource-kubernetes" in command or "lab.providers kubernetes" in command
+    ]
+    return found
