@@ -18,21 +18,17 @@ from rich.console import Console
 from components.connection import HangingLoginError
 from components.settings import MANAGEMENT, Settings
 from components.settings import kubeconfig as kubeconfigs
-from operations import decryption, engine, leftovers
+from operations import decryption, engine, leftovers, remembered, state
 from operations.api import silence
 from operations.cli import last_error
 from operations.everywhere import unreachable
 from operations.findings import Finding
 from operations.preflight import Preflight, preflight
-from operations.preflight.access import LOGIN_HANGS
-from operations.preflight.clusters import ANOTHER_CLUSTER, ONE_CLUSTER
 from operations.progress import Progress
 from operations.stack import Stack, UsageError
 
 ATTEMPTS = 3
 """How often a cluster that failed a refresh is asked whether it answers: one that comes and goes fails one of them."""
-
-BARRING = (ONE_CLUSTER, ANOTHER_CLUSTER, LOGIN_HANGS)
 
 
 class Deployment:
@@ -69,9 +65,15 @@ class Deployment:
         self.unreachable = {name: silence(error) for name, error in looked.unreachable.items()}
         return looked
 
-    def barred(self) -> list[Finding]:
-        """Of the preflight, what bars everything: contexts that lead elsewhere than they led, logins that hang."""
-        return [finding for finding in self.preflight().findings if finding.kind in BARRING]
+    def strangers(self) -> list[Finding]:
+        """What a removal would go to by the state's contexts, and isn't what this stack deployed to."""
+        document = state.exported(self._stack)
+        configured = {cluster.name: cluster for cluster in self.settings.clusters}
+        clusters = [
+            remembered.cluster(document, name, self.settings.management_cluster) or configured.get(name)
+            for name in remembered.names(document)
+        ]
+        return remembered.strangers(document, filter(None, clusters), self.settings.namespace)
 
     def preview(self) -> Progress:
         """What an `up` would change. Writes nothing to a cluster."""
@@ -168,7 +170,7 @@ class Deployment:
                 if not progress.errors:
                     progress.errors.append(last_error(error))
         if dry and self._interrupted:
-            raise UsageError("Stopped before anything was written.")
+            raise UsageError("Stopped; nothing was written to a cluster.")
         return progress
 
     @contextmanager

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components import product
-from components.connection import LOGIN_SECONDS, AccessError, reason
+from components.connection import LOGIN_SECONDS, HangingLoginError, LoginError, PluginMissingError, reason
 from components.settings import MANAGEMENT
 from operations import lock, state
 from operations import remembered as clusters
@@ -21,6 +21,8 @@ from operations.state import State
 
 SECONDS = 10
 """Deadline of asking the cluster, and of deregistering it, logins aside."""
+LOGINS = (HangingLoginError, LoginError, PluginMissingError)
+"""What is this machine's fault; a context that isn't there any more went with its cluster."""
 _WORKER = "gloo-mesh:index:WorkerCluster"
 _ADDONS = "gloo-mesh:index:Addons"
 
@@ -45,10 +47,11 @@ def farewell(deployment: Deployment, stack: str, name: str) -> Farewell:
     known = clusters.names(document)
     if name not in known:
         raise UsageError(f"The state knows no cluster {name}; it knows {', '.join(known) or 'none'}.")
+    if held := lock.locks(stack):
+        finding = held[0].finding(stack)
+        return Farewell(f"{finding.what} First: {finding.remedy}")
     if state.pending(document):
         return Farewell(f"A crash left operations in the state. First: python -m operations recover --stack {stack}")
-    if held := lock.locks(stack):
-        return Farewell(f"{held[0].finding(stack).what} First: python -m operations recover --stack {stack}")
     if answer := _answer(deployment, document, name):
         return Farewell(
             f"{name} {answer}, so it isn't gone. To take a worker away: take its entry out of gloo-mesh:workers in "
@@ -117,7 +120,7 @@ def _answer(deployment: Deployment, document: State, name: str) -> str | None:
             api = Api(cluster, time.monotonic() + LOGIN_SECONDS + SECONDS)
             live: Any = api.get(f"/api/v1/namespaces/{deployment.settings.namespace}")
         except Unanswered as silent:
-            if isinstance(silent.__cause__, AccessError):
+            if isinstance(silent.__cause__, LOGINS):
                 raise UsageError(
                     f"Whether {name} (context {cluster.context}) lives can't be seen: {silent}. Mend that, and run it "
                     "again."

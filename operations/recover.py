@@ -97,9 +97,12 @@ def removable(locks: Iterable[Lock], *, force: bool) -> bool:
 
 
 def send_away(stack: str, *, force: bool) -> None:
-    """End what outlived its engine, and remove the stack's locks, unless an update has begun meanwhile."""
+    """End what outlived its engine, and remove the stack's locks; raises UsageError when an update has begun."""
     leftovers.remove()
-    if (locks := lock.locks(stack)) and removable(locks, force=force):
+    locks = lock.locks(stack)
+    if not removable(locks, force=force):
+        raise UsageError(f"{locks[0].finding(stack).what} Nothing is recovered while it lasts.")
+    if locks:
         lock.remove(stack)
 
 
@@ -163,7 +166,9 @@ def _clusters(recovery: Recovery, deployment: Deployment, document: State) -> li
             found.append(cluster)
         else:
             recovery.unseen[name] = "its kubeconfig is a secret, and the configuration doesn't name that cluster"
-    return found
+    strangers = remembered.strangers(document, found, settings.namespace)
+    recovery.unseen |= {finding.where: finding.what for finding in strangers}
+    return [cluster for cluster in found if cluster.name not in recovery.unseen]
 
 
 def _begun(document: State) -> list[Creation]:

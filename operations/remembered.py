@@ -1,13 +1,22 @@
 """Clusters as the state reaches them: by the kubeconfig and the context that the last run had.
 
-Owns that reading. The configuration may name another cluster by now, or none.
+Owns that reading, and whether they still are the clusters that the state knows. The configuration may name another
+cluster by now, or none.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
+from components.connection import LOGIN_SECONDS
 from components.settings import ClusterSettings
 from components.settings.fields import Source
 from operations import state
+from operations.api import SECONDS, Api
+from operations.everywhere import look
+from operations.findings import Finding
+from operations.preflight.clusters import ANOTHER_CLUSTER
+from operations.preflight.ownership import NAMESPACE, Ownership
 from operations.state import State
 
 
@@ -26,3 +35,21 @@ def cluster(document: State, name: str, like: ClusterSettings) -> ClusterSetting
     if not isinstance(inputs.get("kubeconfig"), str):
         return None
     return replace(like, name=name, kubeconfig=Source("path", inputs["kubeconfig"]), context=inputs["context"])
+
+
+def strangers(document: State, clusters: Iterable[ClusterSettings], namespace: str) -> list[Finding]:
+    """One for each of the clusters where the fleet's namespace isn't the one that the state knows."""
+    known = Ownership.of(document).namespaces
+
+    def at(_cluster: ClusterSettings, api: Api) -> Any:
+        return api.named(f"/api/v1/namespaces/{namespace}")
+
+    asked = {cluster.name: cluster for cluster in clusters if (cluster.name, NAMESPACE, namespace) in known}
+    found: list[Finding] = []
+    for name, live in look(asked.values(), at, LOGIN_SECONDS + SECONDS).seen.items():
+        uid, context = known[name, NAMESPACE, namespace], asked[name].context
+        if live and live["uid"] != uid:
+            what = f"Namespace {namespace} of {name} (context {context}) has UID {live['uid']}; this stack's has {uid}."
+            remedy = f"Let the context lead where it led: kubectl config view --minify --context {context}"
+            found.append(ANOTHER_CLUSTER.found(name, what, remedy))
+    return found

@@ -56,7 +56,8 @@ def from_home(path: str) -> Path:
 
 def is_encrypted(value: object) -> bool:
     """Whether a value is the mapping by which a stack's file holds a secret, opaque outside a deployment."""
-    return isinstance(value, dict) and "secure" in value
+    content = cast("dict[object, object]", value) if isinstance(value, dict) else {}
+    return content.keys() == {"secure"} and isinstance(content["secure"], str)
 
 
 def _source(needed: str, *kinds: Kind) -> Callable[[object], Source]:

@@ -21,7 +21,7 @@ from operations.findings import Finding, Kind
 from operations.record import Record
 
 SECONDS = 15
-"""Deadline of looking at all clusters."""
+"""Deadline of looking at all clusters, logins aside."""
 
 UNSEEN = Kind(
     "cluster-not-seen",
@@ -80,7 +80,7 @@ def check(stack: str, settings: Settings) -> Checked:
     fleet = first.seen.get(settings.management_cluster.name, Fleet(stack=stack, settings=settings))
     # What others are compared with has to come from one look: a management cluster that failed it is not seen.
     asked = [cluster for cluster in settings.clusters if cluster.name not in first.unseen]
-    looked = everywhere.look(asked, lambda cluster, api: _seen(View(cluster, api, fleet)), SECONDS)
+    looked = everywhere.look(asked, lambda cluster, api: _seen(View(cluster, api, fleet)), LOGIN_SECONDS + SECONDS)
     findings = [_unseen(fleet, name, error) for name, error in {**first.unseen, **looked.unseen}.items()]
     seen = {name: cluster for name, (cluster, _) in looked.seen.items()}
     found = next((found for _, found in looked.seen.values() if found), None)

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from components.settings import Settings
+from components.settings.fields import is_encrypted
 from operations import certificates, charts, decryption, plan, plugins
 from operations.check import check
 from operations.findings import Finding
@@ -85,5 +86,5 @@ def _said(command: list[str]) -> str:
 def _opaque(value: Any) -> Any:
     """A stack's configuration without what it holds encrypted."""
     if isinstance(value, dict):
-        return SECRET if "secure" in value else {key: _opaque(inner) for key, inner in value.items()}
+        return SECRET if is_encrypted(value) else {key: _opaque(inner) for key, inner in value.items()}
     return [_opaque(inner) for inner in value] if isinstance(value, list) else value

@@ -51,8 +51,10 @@ def up(stack: StackOption, yes: YesOption = False, as_json: JsonOption = False) 
 def remove(stack: StackOption, yes: YesOption = False, as_json: JsonOption = False) -> None:
     """Preview, then remove everything but the CRDs. Refused while the root certificate is protected."""
     deployment = _open(stack)
-    if barred := deployment.barred():
-        show(barred, err)
+    if strangers := deployment.strangers():
+        show(strangers, err)
+        if as_json:
+            print_json(_report(deployment, strangers))
         err.print("Nothing was removed.")
         raise typer.Exit(1)
     _tell_silence(deployment)

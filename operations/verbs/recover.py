@@ -30,9 +30,8 @@ def recover(
     """Show what a crash left in the way of the next up; with --yes, clear it away. Refused while an update runs."""
     deployment = Deployment(Stack.find(stack), err)
     locks = lock.locks(stack)
-    barred = deployment.barred()
-    findings = [*(held.finding(stack) for held in locks), *leftovers.findings(stack), *barred]
-    if barred or (yes and not recovery.removable(locks, force=force)):
+    findings = [*(held.finding(stack) for held in locks), *leftovers.findings(stack)]
+    if yes and not recovery.removable(locks, force=force):
         raise typer.Exit(tell(findings, as_json, "", mended=False, unseen={}))
     if yes:
         recovery.send_away(stack, force=force)

@@ -595,16 +595,23 @@ def test_contexts_that_were_swapped_are_told(looker: Looker, deployed: Report) -
     assert looker.told({"workers": swapped}) == [("another-cluster", "cluster-1"), ("another-cluster", "cluster-2")]
 
 
-def test_nothing_is_removed_or_recovered_where_contexts_were_swapped(fleet: Fleet, deployed: Report) -> None:
-    before, writes = fleet.file.read_text(), fleet.writes()
-    fleet.configure("workers", {"cluster-1": {"context": "cluster-2"}, "cluster-2": {"context": "cluster-1"}})
+def test_nothing_is_removed_where_the_contexts_of_the_last_run_lead_elsewhere(
+    fleet: Fleet, deployed: Report, restricted_kubeconfig: Path
+) -> None:
+    before, writes = restricted_kubeconfig.read_text(), fleet.writes()
+    swapped = {"cluster-1": "cluster-2", "cluster-2": "cluster-1"}
+    kubeconfig = yaml.safe_load(before)
+    for context in kubeconfig["contexts"]:
+        context["name"] = swapped.get(context["name"], context["name"])
+    restricted_kubeconfig.write_text(yaml.safe_dump(kubeconfig))
 
-    refused = [fleet.run(verb, "--yes") for verb in ("remove", "recover")]
+    refused, recovered = fleet.run("remove", "--yes"), fleet.run("recover", "--yes", "--json")
 
-    fleet.file.write_text(before)
-    for done in refused:
-        assert done.returncode == 1
-        assert (done.stdout + done.stderr).count("another-cluster on ") == 2
+    restricted_kubeconfig.write_text(before)
+    assert refused.returncode == 1
+    assert refused.stderr.count("another-cluster on ") == 2
+    assert recovered.returncode == 2
+    assert json.loads(recovered.stdout)["unseen"].keys() >= swapped.keys()
     assert fleet.writes() == writes
 
 

@@ -16,6 +16,7 @@ from kubernetes import client
 
 from lab import proof
 from lab.fleet import MANAGEMENT, Lab
+from lab.plugins import REPOSITORY
 from tests.authority import AUTHORITY, Made, root
 from tests.awaiting import awaited
 from tests.engine.fleet import NAMESPACES, Fleet, changed
@@ -125,10 +126,10 @@ def test_secrets_that_this_program_made_stay_when_somebody_else_takes_them_over(
     assert refused.stderr.count("was made by this stack, so the up would delete it") == len(theirs)
     assert fleet.writes() == writes
 
-    # As docs/own-pki.md says.
+    handed = re.findall(r'select\(\.urn \| test\("(.*)"\)\)', (REPOSITORY / "docs/own-pki.md").read_text())[0]
     state = json.loads(fleet.pulumi("stack", "export"))
     for entry in state["deployment"]["resources"]:
-        if re.search(r"::management-relay-.*-tls-secret$|-relay-client$", entry["urn"]):
+        if re.search(handed, entry["urn"]):
             entry["retainOnDelete"] = True
     fleet.pulumi("stack", "import", given=json.dumps(state))
     fleet.up()

@@ -22,8 +22,9 @@ import pytest
 from pulumi.automation.events import StepEventMetadata
 
 from components.settings import Settings
-from operations import forget, helm_records, leftovers, lock, recover, state
+from operations import forget, helm_records, leftovers, lock, recover, remembered, state
 from operations.api import Refused, Unanswered
+from operations.everywhere import Looked
 from operations.helm_records import Release, judged
 from operations.lock import Lock
 from operations.recover import Recovery
@@ -247,19 +248,33 @@ def test_a_login_that_hangs_is_told_before_the_engine_would_wait_for_it(monkeypa
         recover.found(deployment, "prod")
 
 
-@pytest.mark.parametrize(("begun", "removed"), [(True, []), (False, ["prod"])])
-def test_the_lock_of_an_update_that_has_begun_meanwhile_stays(
-    begun: bool, removed: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def removed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The stacks whose lock, of which there is one, has been removed."""
     gone: list[str] = []
     monkeypatch.setattr(leftovers, "remove", lambda: None)
-    monkeypatch.setattr(lock, "locks", lambda _stack: [locked(pid=os.getpid() if begun else 1 << 22)])
-    monkeypatch.setattr(Lock, "running", begun)
+    monkeypatch.setattr(lock, "locks", lambda _stack: [locked()])
     monkeypatch.setattr(lock, "remove", gone.append)
+    return gone
 
-    recover.send_away("prod", force=True)
 
-    assert gone == removed
+def test_an_update_that_has_begun_meanwhile_keeps_its_lock_and_ends_the_recovery(
+    removed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Lock, "running", True)
+
+    with pytest.raises(UsageError, match="which still runs"):
+        recover.send_away("prod", force=True)
+
+    assert removed == []
+
+
+def test_a_lock_that_is_left_goes(removed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Lock, "running", False)
+
+    recover.send_away("prod", force=False)
+
+    assert removed == ["prod"]
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="giving a folder to somebody else takes root")
@@ -271,6 +286,34 @@ def test_another_users_folder_is_that_users(tmp_path: Path, monkeypatch: pytest.
     os.chown(theirs, 4711, -1)
 
     assert leftovers.folders() == []
+
+
+def test_clusters_that_another_namespace_is_on_are_strangers(config: dict[str, Any]) -> None:
+    settings = Settings.parse(config, ("licenseKey",))
+    live = {"management": {"uid": "m"}, "cluster-1": {"uid": "another"}, "cluster-2": None}
+
+    class Api:
+        def __init__(self, cluster: Any) -> None:
+            self.cluster = cluster
+
+        def named(self, path: str) -> Any:
+            assert path == "/api/v1/namespaces/gloo-mesh"
+            return live[self.cluster.name]
+
+    def look(clusters: Any, at: Any, _seconds: float) -> Looked[Any]:
+        return Looked({cluster.name: at(cluster, Api(cluster)) for cluster in clusters}, {})
+
+    made = [
+        entry("kubernetes:core/v1:Namespace", f"{name}-namespace")
+        | {"id": "gloo-mesh", "provider": on(name), "outputs": {"metadata": {"uid": name[0]}}}
+        for name in live
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(remembered, "look", look)
+        (finding,) = remembered.strangers(document(*made), settings.clusters, "gloo-mesh")
+
+    assert (finding.kind.code, finding.where) == ("another-cluster", "cluster-1")
+    assert "has UID another; this stack's has c" in finding.what
 
 
 KNOWN = {"known": True, "wanted": True}
@@ -532,8 +575,9 @@ def test_a_cluster_is_gone_when_the_one_that_the_state_knows_answers_nowhere(
     assert bool(answer) is lives
 
 
-def test_a_cluster_that_cant_be_entered_isnt_taken_for_gone(config: dict[str, Any]) -> None:
-    """Where a login has expired, say, the cluster may be as well as ever."""
+def test_a_cluster_that_cant_be_entered_isnt_taken_for_gone_unless_its_context_is_gone_too(
+    config: dict[str, Any],
+) -> None:
     settings = Settings.parse(config, ("licenseKey",))
     deployment: Any = SimpleNamespace(settings=settings, file=Path("Pulumi.prod.yaml"))
     kubeconfig = {
@@ -548,6 +592,9 @@ def test_a_cluster_that_cant_be_entered_isnt_taken_for_gone(config: dict[str, An
         UsageError, match=r"Whether cluster-2 \(context cluster-2\) lives can't be seen: .*false failed"
     ):
         forget._answer(deployment, document(known), "cluster-2")
+
+    Path("kubeconfig").write_text(json.dumps(kubeconfig | {"contexts": []}))
+    assert forget._answer(deployment, document(known), "cluster-2") is None
 
 
 class pulumi:  # noqa: N801 - read as a clause

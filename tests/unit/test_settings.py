@@ -246,6 +246,15 @@ def test_a_stack_file_with_an_encrypted_value_inside_another_is_refused(config: 
         Settings.read(file)
 
 
+def test_what_is_only_called_secure_is_no_secret(config: dict[str, Any], tmp_path: Path) -> None:
+    config |= {"licenseKey": {"secure": "AAAB"}, "defaults": {"namespaces": {"labels": {"secure": "yes", "team": "a"}}}}
+    config["workers"] = {"secure": {"context": "cluster-1"}}
+    file = tmp_path / "Pulumi.x.yaml"
+    file.write_text(yaml.safe_dump({"config": {f"gloo-mesh:{key}": value for key, value in config.items()}}))
+
+    assert Settings.read(file).workers.keys() == {"secure"}
+
+
 def test_a_relay_address_that_no_name_server_would_take_is_refused(config: dict[str, Any]) -> None:
     config["relay"] = {"address": f"{'a' * 64}.example.com:9900"}
 

@@ -73,6 +73,20 @@ def existing(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize("clients", ["relay", "perWorker"])
+def test_the_documented_hand_over_names_all_that_existing_secrets_replace(
+    config: dict[str, Any], deploy: Deploy, clients: str
+) -> None:
+    document = (PROJECT_FOLDER / "docs/own-pki.md").read_text()
+    (handed,) = re.findall(r'select\(\.urn \| test\("(.*)"\)\)', document)
+
+    made = deploy(config | {"pki": {"clientCertificates": clients}}).of_type(":Secret")
+
+    own = {"management-relay-server-tls-secret", "management-relay-root-tls-secret"}
+    own |= {f"{w}-relay-client" for w in WORKERS} if clients == "perWorker" else {"management-relay-tls-signing-secret"}
+    assert {secret.name for secret in made if re.search(handed, secret.key)} == own
+
+
 def test_a_certificate_that_ended_stops_a_deployment_and_no_look_at_what_is_deployed(
     supplied: dict[str, Any], deploy: Deploy
 ) -> None:
