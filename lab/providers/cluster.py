@@ -76,7 +76,8 @@ class Cluster:
         configuration, connections = self._connect()
         headers = {"Accept": accept, "Content-Type": content}
         if token := configuration.get_api_key_with_prefix("BearerToken"):
-            headers["Authorization"] = token
+            # A token file, read anew each time, may end in a line's end, as client-go allows.
+            headers["Authorization"] = token.strip()
         url = f"{configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
         try:
             response = connections.request(
@@ -140,8 +141,6 @@ class Cluster:
                     tls.load_cert_chain(configuration.cert_file, configuration.key_file)
             except (ConfigException, OSError, yaml.YAMLError, AttributeError, TypeError) as error:
                 raise self._unreachable(f"its kubeconfig can't be used: {error}") from error
-        # A token file may end in a line's end, as client-go allows.
-        configuration.api_key = {name: value.strip() for name, value in configuration.api_key.items()}
         pooled: Properties = {
             "maxsize": CONNECTIONS,
             "block": True,
