@@ -29,15 +29,7 @@ from components.settings.clusters import (
     laid_over,
 )
 from components.settings.faults import LICENSE_KEY, OIDC_CLIENT_SECRET, PROJECT, ConfigurationError, nearest, sentence
-from components.settings.fields import (
-    DnsLabel,
-    KubeconfigSource,
-    Section,
-    Source,
-    Values,
-    Version,
-    kubeconfig_source,
-)
+from components.settings.fields import DnsLabel, KubeconfigSource, Section, Source, Values, Version, kubeconfig_source
 from components.settings.management import DashboardSettings, RbacSettings
 from components.settings.pki import PkiSettings, pem_faults
 from components.settings.relay import IstioGatewaySettings, RelaySettings
@@ -141,7 +133,8 @@ class Settings(Section):
         faults += _cluster_faults(raw)
         namespace = raw.get("namespace", cls.model_fields["namespace"].default)
         authority = product.relay_authority(str(namespace))
-        faults += pem_faults(raw, authority, dated=dated)
+        told = list(pem_faults(raw, authority, dated=True))
+        faults += told if dated or not told else pem_faults(raw, authority, dated=False)
         if not wrong & {"version", "charts"}:
             faults += Charts.faults(Path(str(raw.get("charts", "charts"))), str(raw["version"]))
         if settings:
@@ -152,8 +145,8 @@ class Settings(Section):
         if faults or settings is None:
             raise ConfigurationError(faults)
         settings._contents = {key: value for key, value in raw.items() if key in content}
-        # Of a configuration without other faults.
-        settings._ended = [] if dated else list(pem_faults(raw, authority, dated=True))
+        # Whatever else was told is among the faults, of which there are none.
+        settings._ended = told
         return settings
 
     def _contradictions(self, raw: Mapping[str, object]) -> Iterator[str]:
