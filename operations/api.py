@@ -49,14 +49,14 @@ def silence(error: Exception) -> str:
 
 
 class Api:
-    """A cluster's API server, until a moment of `time.monotonic`."""
+    """A cluster's API server, for some seconds once its login, which has a deadline of its own, is through."""
 
-    def __init__(self, cluster: ClusterSettings, until: float) -> None:
+    def __init__(self, cluster: ClusterSettings, seconds: float) -> None:
         try:
             self._client: Any = connected(cluster)
         except Exception as error:
             raise Unanswered(reason(error)) from error
-        self._until = until
+        self._until = time.monotonic() + seconds
         self._kinds: dict[str, dict[str, Any]] = {}
         self.version = ""
         """The server's own, such as v1.34.4, once entered."""
@@ -67,7 +67,7 @@ class Api:
         """Seconds until the deadline; raises Unanswered when there are none."""
         left = self._until - time.monotonic()
         if left <= 0:
-            raise Unanswered("the time for all clusters ran out")
+            raise Unanswered("the time for all of it ran out")
         return left
 
     def enter(self) -> None:

@@ -21,7 +21,7 @@ from operations.record import Record
 from operations.stack import UsageError
 
 SECONDS = 20
-"""Deadline of everything together."""
+"""Deadline of looking at a cluster, its login aside."""
 ROOT_SOON = timedelta(days=180)
 """For a root: a new one is decided on, planned, and brought to every cluster."""
 PATIENCE = 6

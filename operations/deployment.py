@@ -1,7 +1,8 @@
 """A stack's deployment: previewed, brought up, taken away by Pulumi's engine.
 
 Owns the engine's runs, with the program inline, so that only the CLI and the provider plugins are
-needed. Never skips the preview, and refreshes first whenever every cluster answers, all the while.
+needed. Never skips the preview, and refreshes first whenever every cluster answers, all the while, and no release
+was left half done.
 """
 
 import os
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
+import psutil
 from pulumi import automation
 from pulumi.automation.events import EngineEvent, StepEventMetadata
 from rich.console import Console
@@ -59,10 +61,16 @@ class Deployment:
             raise UsageError("\n".join(f"{name} can't be entered: {silent[name]}." for name in hanging))
         return {name: silence(error) for name, error in silent.items()}
 
+    @cached_property
+    def half_done(self) -> list[str]:
+        """The releases, by name, that an earlier run left half done; while there are any, no run refreshes."""
+        return state.half_done(state.exported(self._stack))
+
     def preflight(self) -> Preflight:
-        """What an `up` would fail over; it asks the clusters once, for `unreachable` too."""
+        """What an `up` would fail over; it asks the clusters and the state once, for the two above too."""
         looked = preflight(self._stack, self.settings)
         self.unreachable = {name: silence(error) for name, error in looked.unreachable.items()}
+        self.half_done = looked.half_done
         return looked
 
     def strangers(self) -> list[Finding]:
@@ -78,7 +86,7 @@ class Deployment:
     def preview(self) -> Progress:
         """What an `up` would change. Writes nothing to a cluster."""
         # Running the program, a refresh uses the configuration's contexts; else those that the state remembers.
-        return self._refreshed(self._engine.preview, dry=True, run_program=True)
+        return self._refreshed(self._engine.preview, unless=self.half_done, dry=True, run_program=True)
 
     def planned(self) -> tuple[list[StepEventMetadata], Progress]:
         """The steps of an `up`, by the state alone: nothing is refreshed, and no cluster is written to."""
@@ -97,7 +105,8 @@ class Deployment:
 
     def up(self) -> Progress:
         """Bring the clusters to what the configuration says; healthy clusters complete though others fail."""
-        return self._refreshed(self._engine.up, dry=False, continue_on_error=True, show_secrets=False, run_program=True)
+        options = {"continue_on_error": True, "show_secrets": False, "run_program": True}
+        return self._refreshed(self._engine.up, unless=self.half_done, dry=False, **options)
 
     def preview_removal(self) -> Progress:
         """What a removal would take away."""
@@ -107,12 +116,14 @@ class Deployment:
         """Take everything away that this stack made."""
         return self._refreshed(self._engine.destroy, dry=False, continue_on_error=True, show_secrets=False)
 
-    def _refreshed(self, operation: Callable[..., Any], *, dry: bool, **options: Any) -> Progress:
+    def _refreshed(
+        self, operation: Callable[..., Any], *, unless: Collection[str] = (), dry: bool, **options: Any
+    ) -> Progress:
         """Run with a refresh where every cluster answers; once more without, where one has stopped to meanwhile.
 
         A refresh that fails on one cluster ends the run on all.
         """
-        progress = self._run(operation, dry=dry, refresh=not self.unreachable, **options)
+        progress = self._run(operation, dry=dry, refresh=not (self.unreachable or unless), **options)
         silent = {} if self._interrupted else self._fallen_silent(progress.unrefreshed)
         if not silent:
             return progress
@@ -175,14 +186,19 @@ class Deployment:
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """Let the engine, which gets Ctrl-C too, finish what it began and save the state; a second one kills it."""
+        """Let the engine finish what it began and save the state; a second Ctrl-C, or SIGTERM, kills it."""
 
-        def stop(_signal: int, _frame: object) -> None:
+        def stop(number: int, _frame: object) -> None:
             self._interrupted = True
             self._console.print("Stopping: what is under way is finished and the state saved. Once more kills it.")
+            if number == signal.SIGTERM:
+                # A terminal sends Ctrl-C to the engine, too; a pipeline that gives up knows of this process alone.
+                for process in psutil.Process().children():
+                    process.send_signal(signal.SIGINT)
 
-        before = signal.signal(signal.SIGINT, stop)
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -6,7 +6,6 @@ it differs.
 """
 
 import os
-import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -22,7 +21,7 @@ from operations.rendering import Wanted, rendered, wanted
 from operations.stack import Stack
 
 SECONDS = 180
-"""Deadline of everything together."""
+"""Deadline of looking at a cluster, its login aside."""
 
 
 @dataclass(frozen=True)
@@ -76,20 +75,19 @@ def diff(stack: Stack, version: str) -> dict[str, ClusterDiff]:
     config |= decryption.certificates(stack, settings) | decryption.kubeconfigs(stack, settings)
     settings = Settings.parse(config, secret)
     releases = sorted(wanted(stack.name, config, secret), key=lambda release: release.name)
-    until = time.monotonic() + SECONDS
     clusters = settings.clusters
 
     def look(cluster: ClusterSettings) -> ClusterDiff:
-        return _on(cluster, [release for release in releases if release.cluster == cluster.name], until)
+        return _on(cluster, [release for release in releases if release.cluster == cluster.name])
 
     with ThreadPoolExecutor(max_workers=min(16, len(clusters))) as pool:
         return dict(zip((cluster.name for cluster in clusters), pool.map(look, clusters), strict=True))
 
 
-def _on(cluster: ClusterSettings, releases: list[Wanted], until: float) -> ClusterDiff:
+def _on(cluster: ClusterSettings, releases: list[Wanted]) -> ClusterDiff:
     found = ClusterDiff()
     try:
-        api = Api(cluster, until)
+        api = Api(cluster, SECONDS)
         for release in releases:
             live = deployed(api, release.namespace, release.name)
             found.releases[release.name] = (live.version if live else None, release.version)

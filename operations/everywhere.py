@@ -1,16 +1,14 @@
-"""Looking at several clusters at the same time, within one deadline.
+"""Looking at several clusters at the same time, each within a deadline.
 
 Owns the side by side: one cluster that is slow, or down, takes nothing from the others. One that doesn't answer
 its first question within seconds isn't asked another.
 """
 
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from components.connection import LOGIN_SECONDS
 from components.settings import ClusterSettings
 from operations.api import FIRST_SECONDS, Api
 
@@ -28,18 +26,17 @@ class Looked(Generic[Seen]):
 def look(
     clusters: Iterable[ClusterSettings], at: Callable[[ClusterSettings, Api], Seen], seconds: float
 ) -> Looked[Seen]:
-    """What `at` sees of each cluster; `seconds` is for all together. Whatever `at` raises keeps to its cluster."""
+    """What `at` sees of each cluster, within `seconds` of its login. Whatever `at` raises keeps to its cluster."""
     asked = list(clusters)
-    until = time.monotonic() + seconds
     seen: dict[str, Seen] = {}
     unseen: dict[str, Exception] = {}
 
     def entered(cluster: ClusterSettings) -> Seen:
-        api = Api(cluster, until)
+        api = Api(cluster, seconds)
         api.enter()
         return at(cluster, api)
 
-    with ThreadPoolExecutor(max_workers=max(1, min(32, len(asked)))) as pool:
+    with ThreadPoolExecutor(max_workers=max(1, len(asked))) as pool:
         answers = [(cluster.name, pool.submit(entered, cluster)) for cluster in asked]
         for name, answer in answers:
             try:
@@ -51,4 +48,4 @@ def look(
 
 def unreachable(clusters: Iterable[ClusterSettings]) -> dict[str, Exception]:
     """By cluster name, why a cluster doesn't answer; empty when all do."""
-    return look(clusters, lambda _cluster, _api: None, LOGIN_SECONDS + FIRST_SECONDS).unseen
+    return look(clusters, lambda _cluster, _api: None, FIRST_SECONDS).unseen

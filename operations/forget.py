@@ -4,13 +4,12 @@ Owns which entries those are, and the refusal while the cluster lives. Whether i
 it: the configuration may name another cluster by now. No entry of any other cluster is touched.
 """
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from components import product
-from components.connection import LOGIN_SECONDS, HangingLoginError, LoginError, PluginMissingError, reason
+from components.connection import HangingLoginError, LoginError, PluginMissingError, reason
 from components.settings import MANAGEMENT
 from operations import lock, state
 from operations import remembered as clusters
@@ -81,7 +80,7 @@ def forget(deployment: Deployment, stack: str, farewell: Farewell) -> None:
     settings = deployment.settings
     try:
         if farewell.deregistered:
-            api = Api(settings.management_cluster, time.monotonic() + LOGIN_SECONDS + SECONDS)
+            api = Api(settings.management_cluster, SECONDS)
             collection = api.collection(product.CLUSTER_API_VERSION, product.CLUSTER_KIND, settings.namespace)
             for name in farewell.deregistered if collection else ():
                 api.remove(f"{collection}/{name}")
@@ -117,7 +116,7 @@ def _answer(deployment: Deployment, document: State, name: str) -> str | None:
         if cluster is None:
             continue
         try:
-            api = Api(cluster, time.monotonic() + LOGIN_SECONDS + SECONDS)
+            api = Api(cluster, SECONDS)
             live: Any = api.get(f"/api/v1/namespaces/{deployment.settings.namespace}")
         except Unanswered as silent:
             if isinstance(silent.__cause__, LOGINS):

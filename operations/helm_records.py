@@ -9,8 +9,10 @@ import gzip
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from operations.api import Api
+from operations.objects import written_by_us
 
 UNFINISHED = ("pending-install", "pending-upgrade", "pending-rollback", "uninstalling")
 REFUSED = "a recover marked it so: whoever was at it is gone"
@@ -27,8 +29,22 @@ class Release:
     name: str
     known: bool
     """Whether the state has it."""
+    begun: bool
+    """Whether its creation was under way."""
+    half_done: bool
+    """Whether the state knows that it failed."""
     wanted: bool
     """Whether the program makes it."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """What Helm recorded of a release."""
+
+    statuses: Mapping[int, str] = field(default_factory=dict)
+    """By revision."""
+    ours: bool = False
+    """Whether this program's plugin wrote any of it."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +60,8 @@ class Judgement:
     """Revisions that have to be marked as failed."""
     unknown: bool = False
     """Whether it is in force, and the state doesn't know it."""
+    misjudged: bool = False
+    """Whether it failed, and the state takes it for done."""
 
     @property
     def again(self) -> bool:
@@ -51,7 +69,7 @@ class Judgement:
 
         A refresh takes what Helm was last told for what is there; of an unknown release it doesn't know what is secret.
         """
-        return bool(self.failed) or self.unknown
+        return bool(self.failed) or self.unknown or self.misjudged
 
     @property
     def told(self) -> str:
@@ -60,8 +78,11 @@ class Judgement:
         return ", ".join(f"revision {revision} is {self.statuses[revision]}" for revision in revisions)
 
 
-def judged(release: Release, statuses: Mapping[int, str]) -> Judgement:
-    """What has to happen so that the next up gets past this release; nothing where all is well."""
+def judged(release: Release, records: Records) -> Judgement:
+    """What has to happen so that the next up gets past this release; nothing where all is well, or it's somebody's."""
+    statuses = records.statuses
+    if not (release.known or release.begun or records.ours):
+        return Judgement(release, statuses)
     unfinished = [revision for revision, status in statuses.items() if status in UNFINISHED]
     in_force = "deployed" in statuses.values()
     if not in_force and not release.known:
@@ -75,16 +96,22 @@ def judged(release: Release, statuses: Mapping[int, str]) -> Judgement:
     installing = [revision for revision in unfinished if statuses[revision] == "pending-install"]
     failed = [revision for revision in unfinished if revision not in installing]
     unknown = in_force and not release.known
-    return Judgement(release, statuses, removed=installing, failed=failed, unknown=unknown)
+    misjudged = statuses.get(max(statuses, default=0)) == "failed" and not release.half_done and release.wanted
+    return Judgement(release, statuses, installing, failed, unknown, misjudged)
 
 
-def statuses(api: Api, namespace: str) -> dict[str, dict[int, str]]:
-    """Of every release in a namespace, by name, the status of each revision."""
-    found: dict[str, dict[int, str]] = {}
+def recorded(api: Api, namespace: str) -> dict[str, Records]:
+    """What Helm recorded of every release in a namespace, by name."""
+    found: dict[str, list[dict[str, Any]]] = {}
     for metadata in api.names(_path(namespace), labelSelector="owner=helm"):
-        labels = metadata["labels"]
-        found.setdefault(labels["name"], {})[int(labels["version"])] = labels["status"]
-    return found
+        found.setdefault(metadata["labels"]["name"], []).append(metadata)
+    return {
+        name: Records(
+            {int(each["labels"]["version"]): each["labels"]["status"] for each in revisions},
+            ours=any(map(written_by_us, revisions)),
+        )
+        for name, revisions in found.items()
+    }
 
 
 def mend(api: Api, judgement: Judgement) -> None:

@@ -13,6 +13,8 @@ Path = tuple[str, ...]
 
 SERVERS_OWN = ("status", "metadata.managedFields", "metadata.resourceVersion", "metadata.generation")
 """What only the API server writes."""
+_OURS = "pulumi-kubernetes"
+"""How the names begin under which the plugin writes."""
 
 
 def merged(old: Any, new: Any, live: Any) -> Any:
@@ -87,6 +89,11 @@ def writers(live: Object, path: Path) -> list[str]:
         if "fieldsV1" in entry and _holds(entry["fieldsV1"], path, live)
     ]
     return [entry["manager"] for entry in sorted(entries, key=lambda entry: entry.get("time", ""), reverse=True)]
+
+
+def written_by_us(metadata: dict[str, Any]) -> bool:
+    """Whether this program's plugin wrote anything of an object, by the API server's own notes."""
+    return any(entry.get("manager", "").startswith(_OURS) for entry in metadata.get("managedFields", []))
 
 
 def _holds(fields: dict[str, Any], path: Path, value: Any) -> bool:

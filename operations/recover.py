@@ -17,14 +17,21 @@ from operations.api import Api
 from operations.deployment import Deployment
 from operations.everywhere import look
 from operations.findings import Finding, Kind
-from operations.helm_records import Judgement, Release
+from operations.helm_records import Judgement, Records, Release
 from operations.lock import Lock
+from operations.objects import written_by_us
 from operations.stack import UsageError
 from operations.state import Entry, State
 
 RELEASE_PENDING = Kind(
     "release-pending",
     why="Helm refuses to install or upgrade a release while a record says that somebody is at it.",
+    page="recover",
+    stops=True,
+)
+RELEASE_FAILED = Kind(
+    "release-failed",
+    why="A part of its objects may be new and the rest old, and an up would take it for done.",
     page="recover",
     stops=True,
 )
@@ -41,9 +48,7 @@ OBJECT_UNKNOWN = Kind(
     stops=True,
 )
 SECONDS = 30
-"""Deadline of looking at all clusters, and of writing to them."""
-OURS = "pulumi-kubernetes"
-"""How the names begin under which the plugin writes, as an object's managedFields tell."""
+"""Deadline of looking at a cluster, and of writing to it, its login aside."""
 
 
 @dataclass(frozen=True)
@@ -207,8 +212,8 @@ def _planned(document: State, steps: Iterable[StepEventMetadata]) -> list[Creati
 
 def _releases(document: State, creations: Iterable[Creation], steps: Iterable[StepEventMetadata]) -> list[Release]:
     given_up = {step.urn for step in steps if step.op.value == "delete"}
-    there = [entry for entry in state.entries(document) if entry["type"] == state.RELEASE]
-    coming = [creation.entry for creation in creations if creation.is_release]
+    there = [(entry, False) for entry in state.entries(document) if entry["type"] == state.RELEASE]
+    coming = [(creation.entry, creation.begun) for creation in creations if creation.is_release]
     return [
         Release(
             entry["urn"],
@@ -216,18 +221,20 @@ def _releases(document: State, creations: Iterable[Creation], steps: Iterable[St
             entry["inputs"]["namespace"],
             entry["inputs"]["name"],
             known=known,
+            begun=begun,
+            half_done=bool(entry.get("initErrors")),
             wanted=entry["urn"] not in given_up,
         )
         for known, group in ((True, there), (False, coming))
-        for entry in group
+        for entry, begun in group
     ]
 
 
 def _seen(api: Api, releases: list[Release], creations: list[Creation]) -> Seen:
     namespaces = {release.namespace for release in releases}
-    records = {namespace: helm_records.statuses(api, namespace) for namespace in sorted(namespaces)}
+    records = {namespace: helm_records.recorded(api, namespace) for namespace in sorted(namespaces)}
     judgements = [
-        helm_records.judged(release, records[release.namespace].get(release.name, {})) for release in releases
+        helm_records.judged(release, records[release.namespace].get(release.name, Records())) for release in releases
     ]
     existing = {
         creation.urn: identity for creation in creations if (identity := _existing(api, creation.entry["inputs"]))
@@ -241,8 +248,7 @@ def _existing(api: Api, inputs: Mapping[str, Any]) -> str | None:
     namespace, name = metadata.get("namespace", ""), metadata["name"]
     collection = api.collection(inputs["apiVersion"], inputs["kind"], namespace)
     live = api.get(f"{collection}/{name}") if collection else None
-    writers = [entry.get("manager", "") for entry in (live or {}).get("metadata", {}).get("managedFields", [])]
-    if not any(writer.startswith(OURS) for writer in writers):
+    if not live or not written_by_us(live["metadata"]):
         return None
     return f"{namespace}/{name}" if namespace else name
 
@@ -257,6 +263,11 @@ def _tell(
             ending = "the record goes, and what it made stays" if judged.removed else "it is marked as failed"
             what = f"Of release {judged.release.namespace}/{judged.release.name} {judged.told}; {ending}."
             recovery.findings.append(RELEASE_PENDING.found(judged.release.cluster, what, remedy))
+        elif judged.misjudged:
+            what = (
+                f"Of release {judged.release.namespace}/{judged.release.name} {judged.told}; the next up upgrades it."
+            )
+            recovery.findings.append(RELEASE_FAILED.found(judged.release.cluster, what, remedy))
     for creation in creations:
         entry, inputs = creation.entry, creation.entry["inputs"]
         if creation.is_release:

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from components.connection import LOGIN_SECONDS
 from components.settings import ClusterSettings
 from components.settings.fields import Source
 from operations import state
@@ -46,7 +45,7 @@ def strangers(document: State, clusters: Iterable[ClusterSettings], namespace: s
 
     asked = {cluster.name: cluster for cluster in clusters if (cluster.name, NAMESPACE, namespace) in known}
     found: list[Finding] = []
-    for name, live in look(asked.values(), at, LOGIN_SECONDS + SECONDS).seen.items():
+    for name, live in look(asked.values(), at, SECONDS).seen.items():
         uid, context = known[name, NAMESPACE, namespace], asked[name].context
         if live and live["uid"] != uid:
             what = f"Namespace {namespace} of {name} (context {context}) has UID {live['uid']}; this stack's has {uid}."

@@ -51,6 +51,14 @@ def pending(state: State) -> list[Entry]:
     return (state.get("deployment") or {}).get("pending_operations") or []
 
 
+def half_done(state: State) -> list[str]:
+    """The names of the releases whose last install or upgrade failed; the engine does it again, unless it refreshes.
+
+    A refresh takes Helm's newest record for what is there, without asking whether that revision came to its end.
+    """
+    return [name(entry["urn"]) for entry in entries(state) if entry["type"] == RELEASE and entry.get("initErrors")]
+
+
 def provider(entry: Entry) -> str:
     """The logical name of the cluster that an entry is on; empty where it is on none."""
     urn = entry.get("provider", "").rpartition("::")[0]

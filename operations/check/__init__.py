@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from components import product
-from components.connection import LOGIN_SECONDS, reason
+from components.connection import reason
 from components.settings import ClusterSettings, Settings
 from operations import everywhere
 from operations.api import FIRST_SECONDS, Api, Unanswered
@@ -21,7 +21,7 @@ from operations.findings import Finding, Kind
 from operations.record import Record
 
 SECONDS = 15
-"""Deadline of looking at all clusters, logins aside."""
+"""Deadline of looking at a cluster, its login aside."""
 
 UNSEEN = Kind(
     "cluster-not-seen",
@@ -80,7 +80,7 @@ def check(stack: str, settings: Settings) -> Checked:
     fleet = first.seen.get(settings.management_cluster.name, Fleet(stack=stack, settings=settings))
     # What others are compared with has to come from one look: a management cluster that failed it is not seen.
     asked = [cluster for cluster in settings.clusters if cluster.name not in first.unseen]
-    looked = everywhere.look(asked, lambda cluster, api: _seen(View(cluster, api, fleet)), LOGIN_SECONDS + SECONDS)
+    looked = everywhere.look(asked, lambda cluster, api: _seen(View(cluster, api, fleet)), SECONDS)
     findings = [_unseen(fleet, name, error) for name, error in {**first.unseen, **looked.unseen}.items()]
     seen = {name: cluster for name, (cluster, _) in looked.seen.items()}
     found = next((found for _, found in looked.seen.values() if found), None)
@@ -105,7 +105,7 @@ def _fleet(stack: str, settings: Settings) -> Looked[Fleet]:
         record = Record.read(api, view.namespace)
         return Fleet(stack=stack, settings=settings, record=record, trust=view.secrets(), registered=registered)
 
-    return everywhere.look([settings.management_cluster], first, LOGIN_SECONDS + FIRST_SECONDS)
+    return everywhere.look([settings.management_cluster], first, FIRST_SECONDS)
 
 
 def _seen(view: View) -> tuple[Cluster, Gauges | None]:

@@ -72,7 +72,8 @@ def findings(view: View, found: dict[str, Deployed]) -> Iterator[Finding]:
             continue
         if release.status != "deployed":
             what = f"The newest revision of {called} is {release.status}."
-            yield UNFINISHED.found(view.name, what, f"python -m operations recover --stack {view.fleet.stack}")
+            recover = f"python -m operations recover --stack {view.fleet.stack}"
+            yield UNFINISHED.found(view.name, what, view.fleet.up if release.status == "failed" else recover)
         if record is None or view.name not in record.versions:
             continue
         if release.version != record.versions[view.name]:

@@ -24,7 +24,7 @@ from operations.redaction import Redactor
 from operations.stack import Stack, UsageError
 
 SECONDS = 90
-"""Deadline of all clusters together."""
+"""Deadline of looking at a cluster, its login aside."""
 
 
 @dataclass(frozen=True)

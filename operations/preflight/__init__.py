@@ -21,8 +21,8 @@ from operations.preflight.clusters import KUBE_SYSTEM
 from operations.preflight.ownership import Ownership
 from operations.record import Record
 
-SECONDS = 60
-"""Deadline of everything together, logins included."""
+SECONDS = 30
+"""Deadline of looking at a cluster, its login aside."""
 
 CHARTS_ALTERED = Kind(
     "charts-altered", "An up of that version is refused, because it isn't what was reviewed and locked.", "charts"
@@ -35,6 +35,8 @@ class Preflight:
 
     findings: list[Finding]
     unreachable: dict[str, Exception]
+    half_done: list[str]
+    """The releases, by name, that an earlier up left half done."""
 
     @property
     def stopping(self) -> list[Finding]:
@@ -68,8 +70,9 @@ def preflight(stack: str, settings: Settings) -> Preflight:
     with ThreadPoolExecutor(max_workers=1) as pool:
         reading = pool.submit(state.exported, stack)
         looked = look(settings.clusters, at, SECONDS)
-        ours = Ownership.of(reading.result())
-    return Preflight(_findings(stack, settings, looked, ours, demands), looked.unseen)
+        exported = reading.result()
+    findings = _findings(stack, settings, looked, Ownership.of(exported), demands)
+    return Preflight(findings, looked.unseen, state.half_done(exported))
 
 
 def _look(

@@ -30,6 +30,13 @@ OTHER_FLEET = Kind(
 PENDING_RELEASE = Kind(
     "pending-release", "Helm lets nothing past an operation that was cut off: every up fails there.", _PAGE, stops=True
 )
+FAILED_RELEASE = Kind(
+    "failed-release",
+    "A part of its objects may be new and the rest old, and an up wouldn't change that: it takes Helm's newest record "
+    "for what is there.",
+    _PAGE,
+    stops=True,
+)
 UNFINISHED = Kind(
     "unfinished-creation",
     "An up was cut off while it made this, so the state doesn't know that it is there, and the next would collide.",
@@ -61,6 +68,8 @@ class Seen:
     """By Pulumi's type and `namespace/name`, or the name alone."""
     pending: dict[str, str]
     """By `namespace/release`, the status of an operation that was begun and not ended."""
+    failed: frozenset[str]
+    """Each `namespace/release` whose newest revision failed."""
     crds: dict[str, dict[str, Any]]
     """By name, the metadata of the CRDs."""
 
@@ -151,6 +160,7 @@ def look(
     """
     objects: set[tuple[str, str]] = set()
     pending: dict[str, str] = {}
+    failed: set[str] = set()
     collections: dict[str, list[tuple[str, str]]] = {}
     for kind, named in ((kind, named) for where, kind, named in wanted if where == cluster.name):
         if kind != NAMESPACE:
@@ -164,13 +174,18 @@ def look(
         ]
         for kind, named in own:
             name = named.rpartition("/")[2]
-            revisions = [labels.get("status", "") for labels in helms if labels.get("name") == name]
-            if revisions if kind == RELEASE else name in there:
+            if kind != RELEASE:
+                if name in there:
+                    objects.add((kind, named))
+                continue
+            statuses = {int(labels["version"]): labels["status"] for labels in helms if labels.get("name") == name}
+            if statuses:
                 objects.add((kind, named))
-            for status in revisions if kind == RELEASE else ():
+                failed |= {named} if statuses[max(statuses)] == "failed" else set()
+            for status in statuses.values():
                 if status.startswith("pending-"):
                     pending[named] = status
-    return Seen(frozenset(objects), pending, _there(api, COLLECTION, list(crds)))
+    return Seen(frozenset(objects), pending, frozenset(failed), _there(api, COLLECTION, list(crds)))
 
 
 def _collection(kind: str, named: str) -> str:
@@ -213,6 +228,15 @@ def findings(
                 "of Helm's was cut off there, or runs just now.",
                 f"When no up is running: python -m operations recover --stack {stack}",
             )
+        for named in sorted(there.failed):
+            release = (cluster.name, RELEASE, named)
+            if release in ours.made and release not in ours.half_done:
+                yield FAILED_RELEASE.found(
+                    cluster.name,
+                    f"The newest revision of release {named} (context {cluster.context}) failed, and the state takes "
+                    "it for done.",
+                    f"python -m operations recover --stack {stack} --yes",
+                )
         taken = [
             (kind, named)
             for where, kind, named in wanted

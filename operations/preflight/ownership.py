@@ -23,6 +23,8 @@ class Ownership:
     """Creations of which nobody knows how they ended."""
     kept: frozenset[Object] = frozenset()
     """Of what was made, what stays when the program makes it no longer."""
+    half_done: frozenset[Object] = frozenset()
+    """Of what was made, what failed half way, and the next up does again."""
     namespaces: dict[Object, str] = field(default_factory=dict)
     """By namespace, its UID when it was last looked at."""
 
@@ -43,7 +45,8 @@ class Ownership:
         # What is read and not made has an id, too, and is somebody else's.
         made = frozenset(_object(entry) for entry in entries if not entry.get("external"))
         kept = frozenset(_object(entry) for entry in entries if entry.get("retainOnDelete"))
-        return cls(made, frozenset(map(_object, begun)) - made, kept, namespaces)
+        half_done = frozenset(_object(entry) for entry in entries if entry.get("initErrors"))
+        return cls(made, frozenset(map(_object, begun)) - made, kept, half_done, namespaces)
 
 
 def _object(entry: state.Entry) -> Object:

@@ -24,6 +24,7 @@ def preview(stack: StackOption, as_json: JsonOption = False) -> None:
     """Show what an up would change. Writes nothing."""
     deployment = _open(stack)
     _tell_silence(deployment)
+    _tell_half_done(deployment)
     _finish(deployment, deployment.preview(), as_json, "would change")
 
 
@@ -39,6 +40,7 @@ def up(stack: StackOption, yes: YesOption = False, as_json: JsonOption = False) 
         err.print("Nothing was written. Mend what stops an up, and run the same command again.")
         raise typer.Exit(1)
     _tell_silence(deployment)
+    _tell_half_done(deployment)
     planned = deployment.preview()
     if planned.errors:
         _finish(deployment, planned, as_json, "would change", looked.findings)
@@ -80,6 +82,13 @@ def _open(name: str) -> Deployment:
 def _tell_silence(deployment: Deployment) -> None:
     for cluster, reason in deployment.unreachable.items():
         err.print(f"[yellow]{cluster} doesn't answer, so nothing is refreshed: {escape(reason)}[/yellow]")
+
+
+def _tell_half_done(deployment: Deployment) -> None:
+    for name in deployment.half_done:
+        err.print(
+            f"[yellow]{name} was left half done, so nothing is refreshed: a refresh would take it for done.[/yellow]"
+        )
 
 
 def _report(deployment: Deployment, findings: Iterable[Finding]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pytest
 from lab.cluster import components
 from lab.fleet import MANAGEMENT, Lab
 from lab.proxy import Proxy
+from tests.awaiting import awaited
 from tests.engine.fleet import Fleet, Report, changed
 
 pytestmark = pytest.mark.engine
@@ -66,6 +67,17 @@ def test_healthy_clusters_complete_though_one_flaps(fleet: Fleet, proxy: Proxy) 
 
     assert_rest_is_done(fleet, report, "flapping", before)
     fleet.up()
+
+
+def test_a_look_that_is_ended_leaves_no_credentials_behind(fleet: Fleet) -> None:
+    with hanging(fleet.lab), fleet.start("check") as running:
+        awaited(lambda: any(fleet.scratch.iterdir()))
+        running.terminate()
+        told, complained = running.communicate()
+
+    assert list(fleet.scratch.iterdir()) == []
+    assert (running.returncode, told) == (130, "")
+    assert "Traceback" not in complained
 
 
 def test_after_all_outages_nothing_is_left_to_change(fleet: Fleet) -> None:

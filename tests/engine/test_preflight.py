@@ -412,6 +412,20 @@ def test_an_object_whose_creation_was_cut_off_is_told_as_such(
         assert looker.told() == [("unfinished-creation", "cluster-1")]
 
 
+def test_a_release_that_failed_is_told_where_the_state_takes_it_for_done(
+    fleet: Fleet, looker: Looker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = entry(RELEASE, id="gloo-mesh/enterprise-agent-crds")
+    with release("enterprise-agent-crds", "failed")(fleet):
+        monkeypatch.setattr(looker, "exported", {"deployment": {"resources": [made]}})
+        done = looker.told({"workers": ALONE})
+        monkeypatch.setattr(looker, "exported", {"deployment": {"resources": [made | {"initErrors": ["why"]}]}})
+        half_done = looker.told({"workers": ALONE})
+
+    assert done == [("failed-release", "cluster-1")]
+    assert half_done == []
+
+
 def test_a_context_that_leads_to_an_empty_cluster_is_told(looker: Looker, monkeypatch: pytest.MonkeyPatch) -> None:
     resources = [
         entry(RELEASE, id="gloo-mesh/enterprise-agent-crds"),
@@ -541,7 +555,7 @@ def test_each_right_that_is_missing_is_told_and_no_other(
     one = restricted[name]
     settings = looker.settings({"kubeconfig": str(restricted_kubeconfig)})
     (cluster,) = [cluster for cluster in settings.clusters if cluster.name == name]
-    api = Api(cluster, time.monotonic() + 600)
+    api = Api(cluster, 600)
 
     def told() -> list[Any]:
         return list(permissions.findings(settings, cluster, api))

@@ -89,6 +89,38 @@ def test_recovery_is_refused_while_an_update_runs_and_an_upgrade_that_is_killed_
     assert statuses(fleet, "cluster-1")["enterprise-agent"][-1] == "deployed"
 
 
+def test_an_up_that_a_pipeline_gives_up_saves_its_state_and_leaves_nothing_to_recover(fleet: Fleet) -> None:
+    fleet.configure("defaults", {"resources": {"requests": {"cpu": "80m"}}})
+    with frozen(fleet.lab, "cluster-1"), up(fleet) as running:
+        awaited(lambda: "pending-upgrade" in statuses(fleet, "cluster-1")["enterprise-agent"])
+        running.terminate()
+        assert running.wait(PATIENCE) == 1
+
+    assert list(fleet.scratch.iterdir()) == []
+    shown = recover(fleet)
+    assert (shown["code"], shown["findings"]) == (0, [])
+    assert statuses(fleet, "cluster-1")["enterprise-agent"][-1] == "failed"
+    assert converged(fleet)["cluster-1"]["cluster-1-agent"] == "update"
+    assert statuses(fleet, "cluster-1")["enterprise-agent"][-1] == "deployed"
+
+
+def test_a_release_that_failed_and_that_the_state_takes_for_done_is_finished(fleet: Fleet) -> None:
+    core: Any = fleet.core("cluster-1")
+    (record,) = core.list_namespaced_secret("gloo-mesh-addons", label_selector="owner=helm,status=deployed").items
+    core.patch_namespaced_secret(
+        record.metadata.name, "gloo-mesh-addons", {"metadata": {"labels": {"status": "failed"}}}
+    )
+
+    refused = fleet.run("up", "--yes", "--json")
+    done = recover(fleet, "--yes")
+
+    assert refused.returncode == 1
+    assert codes(json.loads(refused.stdout)) == {"failed-release"}
+    assert (done["code"], codes(done)) == (0, {"release-failed"})
+    assert converged(fleet)["cluster-1"] == {"cluster-1-addons-release": "update"}
+    assert statuses(fleet, "cluster-1")["enterprise-agent-addons"][-1] == "deployed"
+
+
 def test_what_the_clusters_have_and_the_state_lost_is_taken_in_and_nothing_is_made_twice(fleet: Fleet) -> None:
     begun = ("cluster-1-relay-token", "management-relay-server-tls-secret", "cluster-1-addons-release")
     lost = ("cluster-1-agent", "cluster-1-relay-root", "cluster-1-registration", "cluster-1-namespace", "fleet-record")
@@ -127,13 +159,22 @@ def test_what_the_clusters_have_and_the_state_lost_is_taken_in_and_nothing_is_ma
     assert secrets(fleet) == []
 
 
-def test_a_strangers_object_is_not_taken_in(fleet: Fleet) -> None:
-    core = fleet.core("cluster-1")
+def test_a_strangers_secret_and_release_are_not_taken_in(fleet: Fleet) -> None:
+    core: Any = fleet.core("cluster-1")
     core.delete_namespaced_secret("relay-identity-token-secret", "gloo-mesh")
     strange: Any = {"metadata": {"name": "relay-identity-token-secret"}, "stringData": {"token": "strange"}}
     core.create_namespaced_secret("gloo-mesh", strange)
+    records = core.list_namespaced_secret("gloo-mesh-addons", label_selector="owner=helm").items
+    for record in records:
+        # As a helm command writes it.
+        written = [
+            {"op": "replace", "path": f"/metadata/managedFields/{index}/manager", "value": "Helm"}
+            for index, _ in enumerate(record.metadata.managed_fields)
+        ]
+        core.patch_namespaced_secret(record.metadata.name, "gloo-mesh-addons", written)
     with checkpoint(fleet) as deployment:
-        urns = {entry["urn"] for entry in deployment["resources"] if named(entry) == "cluster-1-relay-token"}
+        names = ("cluster-1-relay-token", "cluster-1-addons-release")
+        urns = {entry["urn"] for entry in deployment["resources"] if named(entry) in names}
         deployment["resources"] = [
             forgetting(entry, urns) for entry in deployment["resources"] if entry["urn"] not in urns
         ]
@@ -142,6 +183,7 @@ def test_a_strangers_object_is_not_taken_in(fleet: Fleet) -> None:
 
     assert (looked["code"], looked["findings"]) == (0, [])
     core.delete_namespaced_secret("relay-identity-token-secret", "gloo-mesh")
+    core.delete_collection_namespaced_secret("gloo-mesh-addons", label_selector="owner=helm")
     converged(fleet)
 
 

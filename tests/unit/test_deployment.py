@@ -20,8 +20,9 @@ class Runs(Deployment):
         clusters = [SimpleNamespace(name="cluster-1"), SimpleNamespace(name="cluster-2")]
         self.settings: Any = SimpleNamespace(clusters=clusters)
         self.unreachable = {}
+        self.half_done = []
         self.refreshed: list[bool] = []
-        self._engine: Any = SimpleNamespace(up=None)
+        self._engine: Any = SimpleNamespace(preview=None, up=None, destroy=None)
         self._console = Console(quiet=True)
         self._endings = list(endings)
         self._interrupted = interrupted
@@ -102,3 +103,22 @@ def test_where_a_cluster_is_down_from_the_start_nothing_is_refreshed(monkeypatch
 
     assert runs.up().errors == []
     assert runs.refreshed == [False]
+
+
+@pytest.mark.parametrize("verb", ["preview", "up"])
+def test_while_a_release_is_half_done_nothing_is_refreshed(verb: str) -> None:
+    runs = Runs(ending())
+    runs.half_done = ["cluster-1-agent"]
+
+    getattr(runs, verb)()
+
+    assert runs.refreshed == [False]
+
+
+def test_what_is_half_done_is_refreshed_before_it_is_taken_away() -> None:
+    runs = Runs(ending())
+    runs.half_done = ["cluster-1-agent"]
+
+    runs.remove()
+
+    assert runs.refreshed == [True]

@@ -311,7 +311,7 @@ def looked(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, *records: di
     server: Any = Server(*records)
     monkeypatch.setattr(differences, "Api", lambda *_: server)
     cluster = Settings.parse(config, ("licenseKey",)).worker_clusters[0]
-    return differences._on(cluster, [releases(config)["cluster-1", "enterprise-agent"]], 0)
+    return differences._on(cluster, [releases(config)["cluster-1", "enterprise-agent"]])
 
 
 def test_a_downgrade_is_flagged_and_not_rendered(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,6 +193,7 @@ def test_a_state_tells_what_is_its_own_what_was_begun_and_what_is_only_read() ->
                     resource("kubernetes:core/v1:Secret", id="gloo-mesh/read", external=True),
                     resource("kubernetes:core/v1:Secret", id="gloo-mesh/made"),
                     resource("kubernetes:core/v1:Secret", id="gloo-mesh/kept", retainOnDelete=True),
+                    resource(RELEASE, id="n/half", initErrors=["timed out"]),
                 ],
                 "pending_operations": [
                     {"type": "creating", "resource": resource(RELEASE, inputs={"namespace": "n", "name": "r"})},
@@ -207,7 +208,9 @@ def test_a_state_tells_what_is_its_own_what_was_begun_and_what_is_only_read() ->
         ("cluster-1", NAMESPACE, "gloo-mesh"),
         ("cluster-1", "kubernetes:core/v1:Secret", "gloo-mesh/made"),
         ("cluster-1", "kubernetes:core/v1:Secret", "gloo-mesh/kept"),
+        ("cluster-1", RELEASE, "n/half"),
     }
+    assert state.half_done == {("cluster-1", RELEASE, "n/half")}
     assert state.kept == {("cluster-1", "kubernetes:core/v1:Secret", "gloo-mesh/kept")}
     assert state.begun == {("cluster-1", RELEASE, "n/r")}
     assert state.namespaces == {("cluster-1", NAMESPACE, "gloo-mesh"): "u-1"}

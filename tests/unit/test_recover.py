@@ -25,7 +25,7 @@ from components.settings import Settings
 from operations import forget, helm_records, leftovers, lock, recover, remembered, state
 from operations.api import Refused, Unanswered
 from operations.everywhere import Looked
-from operations.helm_records import Release, judged
+from operations.helm_records import Records, Release, judged
 from operations.lock import Lock
 from operations.recover import Recovery
 from operations.stack import PROJECT_FOLDER, UsageError
@@ -316,15 +316,19 @@ def test_clusters_that_another_namespace_is_on_are_strangers(config: dict[str, A
     assert "has UID another; this stack's has c" in finding.what
 
 
-KNOWN = {"known": True, "wanted": True}
-NEW = {"known": False, "wanted": True}
+KNOWN = {"known": True, "begun": False, "half_done": False, "wanted": True}
+NEW = KNOWN | {"known": False}
 
 
 @pytest.mark.parametrize(
     ("statuses", "release", "removed", "failed", "more"),
     [
         ({1: "deployed"}, KNOWN, [], [], []),
-        ({1: "failed"}, KNOWN, [], [], []),
+        ({1: "failed"}, KNOWN, [], [], ["misjudged", "again"]),
+        ({1: "failed", 2: "deployed"}, KNOWN, [], [], []),
+        ({1: "deployed", 2: "failed"}, KNOWN, [], [], ["misjudged", "again"]),
+        ({1: "deployed", 2: "failed"}, KNOWN | {"half_done": True}, [], [], []),
+        ({1: "deployed", 2: "failed"}, KNOWN | {"wanted": False}, [], [], []),
         ({}, NEW, [], [], []),
         ({1: "pending-install"}, NEW, [1], [], []),
         ({1: "failed"}, NEW, [1], [], []),
@@ -333,17 +337,34 @@ NEW = {"known": False, "wanted": True}
         ({1: "deployed", 2: "pending-rollback"}, KNOWN, [], [2], ["again"]),
         ({1: "deployed", 2: "pending-upgrade"}, NEW, [], [2], ["unknown", "again"]),
         ({1: "superseded", 2: "uninstalling"}, KNOWN, [], [2], ["again"]),
-        ({1: "uninstalling"}, {"known": True, "wanted": False}, [], [], []),
+        ({1: "uninstalling"}, KNOWN | {"wanted": False}, [], [], []),
         ({1: "uninstalled"}, NEW, [], [], []),
     ],
 )
 def test_each_release_comes_to_what_lets_the_next_up_past_it(
     statuses: dict[int, str], release: dict[str, bool], removed: list[int], failed: list[int], more: list[str]
 ) -> None:
-    found = judged(Release("urn", "cluster-1", "gloo-mesh", "enterprise-agent", **release), statuses)
+    found = judged(
+        Release("urn", "cluster-1", "gloo-mesh", "enterprise-agent", **release), Records(statuses, ours=True)
+    )
 
     assert (list(found.removed), list(found.failed)) == (removed, failed)
-    assert [name for name in ("unknown", "again") if getattr(found, name)] == more
+    assert [name for name in ("unknown", "misjudged", "again") if getattr(found, name)] == more
+
+
+@pytest.mark.parametrize("status", ["deployed", "failed", "pending-install"])
+def test_a_strangers_release_is_neither_taken_in_nor_cleared_away(status: str) -> None:
+    release = Release("urn", "cluster-1", "gloo-mesh", "enterprise-agent", **NEW)
+
+    found = judged(release, Records({1: status}))
+
+    assert (found.removed, found.failed, found.unknown) == ((), (), False)
+
+
+def test_a_release_whose_creation_was_under_way_is_taken_in_whoever_wrote_its_record() -> None:
+    release = Release("urn", "cluster-1", "gloo-mesh", "enterprise-agent", **NEW | {"begun": True})
+
+    assert judged(release, Records({1: "deployed"})).unknown
 
 
 def test_a_record_that_is_marked_as_failed_keeps_all_it_knows() -> None:
@@ -475,7 +496,9 @@ def test_a_pending_creation_on_a_cluster_that_doesnt_answer_is_told_as_unseen() 
 
 
 def test_a_pending_release_is_told_with_what_happens_to_its_record() -> None:
-    hung = judged(Release("urn", "cluster-1", "gloo-mesh", "enterprise-agent", **NEW), {1: "pending-install"})
+    hung = judged(
+        Release("urn", "cluster-1", "gloo-mesh", "enterprise-agent", **NEW), Records({1: "pending-install"}, ours=True)
+    )
 
     found = told(document(provider("cluster-1")), {}, judgements=[hung])
 
@@ -658,8 +681,8 @@ def test_helms_records_come_after_the_state_and_not_at_all_where_that_cant_be_wr
     monkeypatch.setattr(recover.state, "exported", lambda _: {"deployment": {"resources": []}})
     monkeypatch.setattr(recover.state, "put_back", put_back)
     monkeypatch.setattr(recover, "look", look)
-    release = Release("urn", "cluster-1", "gloo-mesh", "enterprise-agent", known=True, wanted=True)
-    cut_off = judged(release, {1: "deployed", 2: "pending-upgrade"})
+    release = Release("urn", "cluster-1", "gloo-mesh", "enterprise-agent", **KNOWN)
+    cut_off = judged(release, Records({1: "deployed", 2: "pending-upgrade"}))
     nothing: Any = None
 
     with pytest.raises(UsageError) if refused else nullcontext():
