@@ -1,14 +1,14 @@
 """A stack's deployment: previewed, brought up, taken away by Pulumi's engine.
 
 Owns the engine's runs, with the program inline, so that only the CLI and the provider plugins are
-needed. Never skips the preview, and refreshes first whenever every cluster answers, all the while, and no release
-was left half done.
+needed. Never skips the preview, and refreshes first whenever every cluster answers, all the while.
 """
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any
 
@@ -32,6 +32,9 @@ from operations.stack import Stack, UsageError
 ATTEMPTS = 3
 """How often a cluster that failed a refresh is asked whether it answers: one that comes and goes fails one of them."""
 
+HEARD_WITHIN = 4
+"""Seconds after which an engine that hasn't said that it stops wasn't asked to."""
+
 
 class Deployment:
     """One stack under the engine."""
@@ -46,6 +49,7 @@ class Deployment:
         self.settings = decryption.with_kubeconfigs(stack, self.settings)
         self._link(stack.name)
         self._interrupted = False
+        self._heard = 0
         self._options: dict[str, Any] = {
             "config_file": str(self.file),
             "parallel": engine.parallel(len(self.settings.workers)),
@@ -63,7 +67,7 @@ class Deployment:
 
     @cached_property
     def half_done(self) -> list[str]:
-        """The releases, by name, that an earlier run left half done; while there are any, no run refreshes."""
+        """The releases, by URN, that an earlier run left half done."""
         return state.half_done(state.exported(self._stack))
 
     def preflight(self) -> Preflight:
@@ -83,10 +87,19 @@ class Deployment:
         ]
         return remembered.strangers(document, filter(None, clusters), self.settings.namespace)
 
+    def redo(self) -> list[str]:
+        """Have the next `up` upgrade what is half done, whatever its refresh finds; the names. Writes the state."""
+        urns, self.half_done = self.half_done, []
+        if urns:
+            state.put_back(self._stack, state.worn(state.exported(self._stack), urns))
+        return list(map(state.name, urns))
+
     def preview(self) -> Progress:
         """What an `up` would change. Writes nothing to a cluster."""
+        # What is half done would pass for done; and writing that down is not for a preview.
+        unless = self.half_done
         # Running the program, a refresh uses the configuration's contexts; else those that the state remembers.
-        return self._refreshed(self._engine.preview, unless=self.half_done, dry=True, run_program=True)
+        return self._refreshed(self._engine.preview, unless=unless, dry=True, run_program=True)
 
     def planned(self) -> tuple[list[StepEventMetadata], Progress]:
         """The steps of an `up`, by the state alone: nothing is refreshed, and no cluster is written to."""
@@ -105,8 +118,7 @@ class Deployment:
 
     def up(self) -> Progress:
         """Bring the clusters to what the configuration says; healthy clusters complete though others fail."""
-        options = {"continue_on_error": True, "show_secrets": False, "run_program": True}
-        return self._refreshed(self._engine.up, unless=self.half_done, dry=False, **options)
+        return self._refreshed(self._engine.up, dry=False, continue_on_error=True, show_secrets=False, run_program=True)
 
     def preview_removal(self) -> Progress:
         """What a removal would take away."""
@@ -167,6 +179,8 @@ class Deployment:
             self._engine.workspace.env_vars = {**self._engine.workspace.env_vars, "TMPDIR": scratch}
 
             def follow(event: EngineEvent) -> None:
+                # "SIGTERM received; cancelling", and the second time "terminating".
+                self._heard += bool(event.stdout_event and " received; " in event.stdout_event.message)
                 progress.event(event)
                 watch(event)
 
@@ -184,17 +198,27 @@ class Deployment:
             raise UsageError("Stopped; nothing was written to a cluster.")
         return progress
 
+    def _pass_on(self, asked: int) -> None:
+        """Ask the engine to stop, unless it has heard of it as often as this process was asked to."""
+        if self._heard < asked:
+            for process in psutil.Process().children():
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGINT)
+
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
         """Let the engine finish what it began and save the state; a second Ctrl-C, or SIGTERM, kills it."""
+        asked = 0
 
-        def stop(number: int, _frame: object) -> None:
+        def stop(_signal: int, _frame: object) -> None:
+            nonlocal asked
+            asked += 1
             self._interrupted = True
             self._console.print("Stopping: what is under way is finished and the state saved. Once more kills it.")
-            if number == signal.SIGTERM:
-                # A terminal sends Ctrl-C to the engine, too; a pipeline that gives up knows of this process alone.
-                for process in psutil.Process().children():
-                    process.send_signal(signal.SIGINT)
+            # A terminal sends Ctrl-C to the engine, too; a pipeline that gives up may know of this process alone.
+            late = threading.Timer(HEARD_WITHIN, self._pass_on, [asked])
+            late.daemon = True
+            late.start()
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

@@ -15,6 +15,8 @@ from operations.api import Api
 from operations.objects import written_by_us
 
 UNFINISHED = ("pending-install", "pending-upgrade", "pending-rollback", "uninstalling")
+ENDED = ("failed", "uninstalled", "uninstalling")
+"""What a newest revision may be that isn't in force, though Helm lets the next past it."""
 REFUSED = "a recover marked it so: whoever was at it is gone"
 """In the record, where Helm writes why something failed."""
 
@@ -31,8 +33,8 @@ class Release:
     """Whether the state has it."""
     begun: bool
     """Whether its creation was under way."""
-    half_done: bool
-    """Whether the state knows that it failed."""
+    again: bool
+    """Whether the next up upgrades it anyway."""
     wanted: bool
     """Whether the program makes it."""
 
@@ -44,7 +46,7 @@ class Records:
     statuses: Mapping[int, str] = field(default_factory=dict)
     """By revision."""
     ours: bool = False
-    """Whether this program's plugin wrote any of it."""
+    """Whether this program's plugin wrote any of it, or the namespace it is in."""
 
 
 @dataclass(frozen=True)
@@ -79,36 +81,35 @@ class Judgement:
 
 
 def judged(release: Release, records: Records) -> Judgement:
-    """What has to happen so that the next up gets past this release; nothing where all is well, or it's somebody's."""
+    """What has to happen so that the next up gets past this release; nothing where all is well, or it is somebody's."""
     statuses = records.statuses
-    if not (release.known or release.begun or records.ours):
+    if not statuses or not (release.known or release.begun or records.ours):
         return Judgement(release, statuses)
-    unfinished = [revision for revision, status in statuses.items() if status in UNFINISHED]
     in_force = "deployed" in statuses.values()
     if not in_force and not release.known:
-        # Never finished: with its record gone Helm installs it anew, over whatever of it is there.
-        gone = [revision for revision, status in statuses.items() if status in (*UNFINISHED, "failed")]
-        return Judgement(release, statuses, removed=gone)
-    halved = any(statuses[revision] == "uninstalling" for revision in unfinished)
-    if halved and not release.wanted:
+        # Never finished: with its records gone Helm installs it anew, over whatever of it is there.
+        return Judgement(release, statuses, removed=list(statuses))
+    newest = max(statuses)
+    if statuses[newest] in ENDED and not release.wanted:
         # The engine removes it once more.
         return Judgement(release, statuses)
-    installing = [revision for revision in unfinished if statuses[revision] == "pending-install"]
-    failed = [revision for revision in unfinished if revision not in installing]
-    unknown = in_force and not release.known
-    misjudged = statuses.get(max(statuses, default=0)) == "failed" and not release.half_done and release.wanted
-    return Judgement(release, statuses, installing, failed, unknown, misjudged)
+    failed = [revision for revision, status in statuses.items() if status in UNFINISHED]
+    if statuses[newest] == "uninstalled":
+        failed.append(newest)
+    misjudged = statuses[newest] == "failed" and not release.again
+    return Judgement(release, statuses, failed=failed, unknown=in_force and not release.known, misjudged=misjudged)
 
 
 def recorded(api: Api, namespace: str) -> dict[str, Records]:
     """What Helm recorded of every release in a namespace, by name."""
+    ours = written_by_us(api.named(f"/api/v1/namespaces/{namespace}"))
     found: dict[str, list[dict[str, Any]]] = {}
     for metadata in api.names(_path(namespace), labelSelector="owner=helm"):
         found.setdefault(metadata["labels"]["name"], []).append(metadata)
     return {
         name: Records(
             {int(each["labels"]["version"]): each["labels"]["status"] for each in revisions},
-            ours=any(map(written_by_us, revisions)),
+            ours or any(map(written_by_us, revisions)),
         )
         for name, revisions in found.items()
     }

@@ -91,9 +91,9 @@ def writers(live: Object, path: Path) -> list[str]:
     return [entry["manager"] for entry in sorted(entries, key=lambda entry: entry.get("time", ""), reverse=True)]
 
 
-def written_by_us(metadata: dict[str, Any]) -> bool:
-    """Whether this program's plugin wrote anything of an object, by the API server's own notes."""
-    return any(entry.get("manager", "").startswith(_OURS) for entry in metadata.get("managedFields", []))
+def written_by_us(metadata: dict[str, Any] | None) -> bool:
+    """Whether this program's plugin wrote anything of an object that is there, by the API server's own notes."""
+    return any(entry.get("manager", "").startswith(_OURS) for entry in (metadata or {}).get("managedFields", []))
 
 
 def _holds(fields: dict[str, Any], path: Path, value: Any) -> bool:

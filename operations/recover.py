@@ -222,7 +222,7 @@ def _releases(document: State, creations: Iterable[Creation], steps: Iterable[St
             entry["inputs"]["name"],
             known=known,
             begun=begun,
-            half_done=bool(entry.get("initErrors")),
+            again=known and state.again(entry),
             wanted=entry["urn"] not in given_up,
         )
         for known, group in ((True, there), (False, coming))
@@ -248,7 +248,7 @@ def _existing(api: Api, inputs: Mapping[str, Any]) -> str | None:
     namespace, name = metadata.get("namespace", ""), metadata["name"]
     collection = api.collection(inputs["apiVersion"], inputs["kind"], namespace)
     live = api.get(f"{collection}/{name}") if collection else None
-    if not live or not written_by_us(live["metadata"]):
+    if not written_by_us(live and live["metadata"]):
         return None
     return f"{namespace}/{name}" if namespace else name
 

@@ -17,6 +17,8 @@ Entry = dict[str, Any]
 KUBERNETES = "kubernetes:"
 RELEASE = "kubernetes:helm.sh/v3:Release"
 PROVIDER = "pulumi:providers:kubernetes"
+_WORN = "maxHistory"
+"""The input that a worn release lacks: this program gives it to every one, and no refresh finds it."""
 _SECRET = {"4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270"}
 """Marks a secret in the document; with `plaintext` beside it, the CLI encrypts that."""
 
@@ -52,11 +54,18 @@ def pending(state: State) -> list[Entry]:
 
 
 def half_done(state: State) -> list[str]:
-    """The names of the releases whose last install or upgrade failed; the engine does it again, unless it refreshes.
+    """The URNs of the releases whose last install or upgrade failed, and that aren't worn.
 
-    A refresh takes Helm's newest record for what is there, without asking whether that revision came to its end.
+    The engine does it again, until a refresh takes Helm's newest record for what is there, failed or not.
     """
-    return [name(entry["urn"]) for entry in entries(state) if entry["type"] == RELEASE and entry.get("initErrors")]
+    return [
+        entry["urn"] for entry in entries(state) if entry.get("initErrors") and again(entry) and not _is_worn(entry)
+    ]
+
+
+def again(entry: Entry) -> bool:
+    """Whether the next up upgrades a release even if nothing of it differs."""
+    return entry["type"] == RELEASE and (bool(entry.get("initErrors")) or _is_worn(entry))
 
 
 def provider(entry: Entry) -> str:
@@ -91,10 +100,10 @@ def adopted(state: State, found: Iterable[Entry]) -> State:
 
 
 def worn(state: State, urns: Collection[str]) -> State:
-    """The state with these releases known so little that the next up upgrades them, whether or not they changed."""
+    """The state with these releases known so little that the next up upgrades them, whatever a refresh finds."""
 
     def less(entry: Entry) -> Entry:
-        known = minimal(entry | {"inputs": {k: v for k, v in entry["inputs"].items() if k != "maxHistory"}})
+        known = minimal(entry | {"inputs": {k: v for k, v in entry["inputs"].items() if k != _WORN}})
         return entry | {key: known[key] for key in ("inputs", "outputs", "additionalSecretOutputs")}
 
     return _with(state, [less(entry) if entry["urn"] in urns else entry for entry in entries(state)])
@@ -122,6 +131,10 @@ def minimal(entry: Entry) -> Entry:
     identity = {key: value for key, value in entry["inputs"]["metadata"].items() if key in ("name", "namespace")}
     inputs = {"apiVersion": entry["inputs"]["apiVersion"], "kind": entry["inputs"]["kind"], "metadata": identity}
     return kept | {"inputs": inputs, "outputs": inputs}
+
+
+def _is_worn(entry: Entry) -> bool:
+    return _WORN not in (entry.get("inputs") or {})
 
 
 def _with(state: State, resources: list[Entry]) -> State:

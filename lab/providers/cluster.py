@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 CONNECTIONS = 8
 TIMEOUT = urllib3.Timeout(connect=5, read=60)
 JSON = "application/json"
-JSON_PATCH = "application/json-patch+json"
-CREATOR = "pulumi-kubernetes"
-"""Who the real plugin says it is, where it creates something."""
 
 
 class UnreachableError(ProviderError):

@@ -18,13 +18,11 @@ from pathlib import Path
 
 import yaml
 
-from lab.providers.cluster import CREATOR, JSON_PATCH, Cluster
+from lab.providers.cluster import Cluster
 from lab.providers.properties import UNKNOWN, Properties, differences, has_unknowns, merged, pruned
 from lab.providers.server import Diff, HalfDoneError, InputError, ProviderError, Request, Resource
 
 DEFAULT_TIMEOUT = 300
-NAME_TAKEN = "cannot re-use a name"
-"""Helm's words where the newest record is of somebody else's release."""
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 PR_SET_PDEATHSIG = 1
 SWITCHES = {"atomic": "--atomic", "skipCrds": "--skip-crds"}
@@ -73,7 +71,7 @@ class Release(Resource):
         outcome = self._deploy("install", inputs, INSTALL_SWITCHES)
         record = self._record(inputs)
         if outcome is not None:
-            if record is None or NAME_TAKEN in outcome:
+            if record is None or "cannot re-use a name" in outcome:
                 raise ProviderError(f"{_called(inputs)} was not installed: {outcome}")
             raise HalfDoneError(_failed(inputs, outcome), _id(inputs), _state(inputs, record))
         return _id(inputs), _state(inputs, record)
@@ -126,10 +124,7 @@ class Release(Resource):
         arguments += [switch for name, switch in switches.items() if inputs.get(name)]
         if inputs.get("postrender"):
             arguments += ["--post-renderer", inputs["postrender"]]
-        outcome = self._helm(inputs, arguments, json.dumps(inputs.get("values") or {}))
-        if NAME_TAKEN not in (outcome or ""):
-            self._sign(inputs)
-        return outcome
+        return self._helm(inputs, arguments, json.dumps(inputs.get("values") or {}))
 
     def _helm(self, inputs: Properties, arguments: list[str], values: str = "") -> str | None:
         """Run helm; None if it succeeded, else what it says went wrong."""
@@ -169,31 +164,17 @@ class Release(Resource):
                     process.send_signal(signal.SIGTERM)
                     stopping = True
 
-    def _sign(self, inputs: Properties) -> None:
-        """Make ourselves the writer of the newest record, as the real plugin is: the helm command writes as Helm."""
-        newest = self._newest(inputs)
-        if newest and newest["managedFields"][0]["manager"] != CREATOR:
-            patch = [{"op": "replace", "path": "/metadata/managedFields/0/manager", "value": CREATOR}]
-            self.cluster.request("PATCH", f"{self._records(inputs)}/{newest['name']}", patch, content=JSON_PATCH)
-
     def _record(self, inputs: Properties) -> Properties | None:
         """Helm's newest record of the release; histories are long, so only that one is fetched."""
-        newest = self._newest(inputs)
-        if newest is None:
+        path = self.cluster.collection("v1", "Secret", inputs["namespace"])
+        found = self.cluster.request(
+            "GET", path, accept=METADATA_ONLY, labelSelector=f"owner=helm,name={inputs['name']}"
+        )["items"]
+        if not found:
             return None
-        packed = self.cluster.request("GET", f"{self._records(inputs)}/{newest['name']}")["data"]["release"]
+        newest = max(found, key=lambda item: int(item["metadata"]["labels"]["version"]))
+        packed = self.cluster.request("GET", f"{path}/{newest['metadata']['name']}")["data"]["release"]
         return json.loads(gzip.decompress(base64.b64decode(base64.b64decode(packed))))
-
-    def _newest(self, inputs: Properties) -> Properties | None:
-        """The metadata of the newest record."""
-        selector = f"owner=helm,name={inputs['name']}"
-        found = self.cluster.request("GET", self._records(inputs), accept=METADATA_ONLY, labelSelector=selector)
-        # An empty list of nothing but metadata comes as null.
-        metadata = [item["metadata"] for item in found["items"] or []]
-        return max(metadata, key=lambda each: int(each["labels"]["version"]), default=None)
-
-    def _records(self, inputs: Properties) -> str:
-        return self.cluster.collection("v1", "Secret", inputs["namespace"])
 
 
 def _state(inputs: Properties, record: Properties | None) -> Properties:

@@ -10,12 +10,14 @@ import re
 import time
 from collections.abc import Callable
 
-from lab.providers.cluster import CREATOR, JSON_PATCH, ApiError, Cluster, UnreachableError
+from lab.providers.cluster import ApiError, Cluster, UnreachableError
 from lab.providers.helm import Release
 from lab.providers.properties import UNKNOWN, Properties, differences, merged, pruned, secret
 from lab.providers.server import Diff, HalfDoneError, InputError, Provider, ProviderError, Request, Resource
 
+CREATOR = "pulumi-kubernetes"
 APPLY = "application/apply-patch+yaml"
+JSON_PATCH = "application/json-patch+json"
 APPEARS_WITHIN = 30
 DEFAULT_TIMEOUT = 600
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from components import product
 from components.charts import Charts
@@ -21,8 +22,8 @@ from operations.preflight.clusters import KUBE_SYSTEM
 from operations.preflight.ownership import Ownership
 from operations.record import Record
 
-SECONDS = 30
-"""Deadline of looking at a cluster, its login aside."""
+SECONDS = 90
+"""Deadline of looking at a cluster, its login aside; what is compared last waits for other clusters' logins."""
 
 CHARTS_ALTERED = Kind(
     "charts-altered", "An up of that version is refused, because it isn't what was reviewed and locked.", "charts"
@@ -36,7 +37,7 @@ class Preflight:
     findings: list[Finding]
     unreachable: dict[str, Exception]
     half_done: list[str]
-    """The releases, by name, that an earlier up left half done."""
+    """The releases, by URN, that an earlier up left half done."""
 
     @property
     def stopping(self) -> list[Finding]:
@@ -50,7 +51,8 @@ class _Seen:
 
     api: Api
     findings: list[Finding]
-    namespaces: dict[str, str | None]
+    namespaces: dict[str, dict[str, Any] | None]
+    """By name, the metadata of each that was looked for."""
     there: collisions.Seen
     root: frozenset[str]
     record: Record | None
@@ -100,7 +102,7 @@ def _look(
         if settings.rbac:
             found += identity.findings(cluster, api, settings.rbac.admin_subjects)
         record = _record(api, settings.namespace)
-    namespaces = {name: _uid(api, name) for name in names}
+    namespaces = {name: _namespace(api, name) for name in names}
     return _Seen(api, found, namespaces, collisions.look(cluster, api, wanted, namespaces, demands.crds), root, record)
 
 
@@ -116,7 +118,10 @@ def _findings(
     strangers = list(
         clusters.findings(
             settings,
-            {name: cluster.namespaces for name, cluster in seen.items()},
+            {
+                name: {namespace: found["uid"] if found else None for namespace, found in cluster.namespaces.items()}
+                for name, cluster in seen.items()
+            },
             {name: cluster.there.crds for name, cluster in seen.items()},
             ours,
             stack,
@@ -154,13 +159,12 @@ def _chart(cluster: ClusterSettings) -> str:
     return product.AGENT_CHART if isinstance(cluster, WorkerClusterSettings) else product.MANAGEMENT_CHART
 
 
-def _uid(api: Api, namespace: str) -> str | None:
+def _namespace(api: Api, name: str) -> dict[str, Any] | None:
     try:
-        found = api.get(f"/api/v1/namespaces/{namespace}")
+        return api.named(f"/api/v1/namespaces/{name}")
     except Refused:
         # Whether one may look is told where rights are.
         return None
-    return found and found["metadata"]["uid"]
 
 
 def _record(api: Api, namespace: str) -> Record | None:

@@ -63,7 +63,8 @@ def findings(
             f"Namespace {settings.namespace} of {cluster.name} (context {cluster.context}) {has}; this stack's has "
             f"UID {remembered}.",
             f"Let the context lead where it led, or write the right one: kubectl config view --minify --context "
-            f"{cluster.context}. If this is where {cluster.name} shall be: pulumi refresh --stack {stack}",
+            f"{cluster.context}. If this is where {cluster.name} shall be: "
+            f"pulumi refresh --run-program --stack {stack}",
         )
 
 

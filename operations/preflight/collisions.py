@@ -14,6 +14,8 @@ from components.settings import ClusterSettings, Settings, WorkerClusterSettings
 from operations.api import Api, Refused
 from operations.crds import COLLECTION
 from operations.findings import Finding, Kind
+from operations.helm_records import ENDED
+from operations.objects import written_by_us
 from operations.preflight.ownership import NAMESPACE, Object, Ownership
 from operations.record import Record
 from operations.state import RELEASE
@@ -66,10 +68,12 @@ class Seen:
 
     objects: frozenset[tuple[str, str]]
     """By Pulumi's type and `namespace/name`, or the name alone."""
+    written: frozenset[tuple[str, str]]
+    """Those of them that this program's plugin wrote; of a release, its namespace counts."""
     pending: dict[str, str]
     """By `namespace/release`, the status of an operation that was begun and not ended."""
-    failed: frozenset[str]
-    """Each `namespace/release` whose newest revision failed."""
+    ended: dict[str, str]
+    """By `namespace/release`, the status of a newest revision that isn't in force: it failed, or was uninstalled."""
     crds: dict[str, dict[str, Any]]
     """By name, the metadata of the CRDs."""
 
@@ -151,41 +155,42 @@ def look(
     cluster: ClusterSettings,
     api: Api,
     wanted: Iterable[Object],
-    namespaces: Mapping[str, str | None],
+    namespaces: Mapping[str, dict[str, Any] | None],
     crds: Iterable[str],
 ) -> Seen:
     """What of `wanted` is there, whosever it is; what may not be looked at counts as not there.
 
-    `namespaces` holds the UID of each that is there.
+    `namespaces` holds the metadata of each that is there.
     """
-    objects: set[tuple[str, str]] = set()
+    objects: dict[tuple[str, str], bool] = {}
     pending: dict[str, str] = {}
-    failed: set[str] = set()
+    ended: dict[str, str] = {}
     collections: dict[str, list[tuple[str, str]]] = {}
     for kind, named in ((kind, named) for where, kind, named in wanted if where == cluster.name):
         if kind != NAMESPACE:
             collections.setdefault(_collection(kind, named), []).append((kind, named))
-        elif namespaces.get(named):
-            objects.add((kind, named))
+        elif found := namespaces.get(named):
+            objects[kind, named] = written_by_us(found)
     for path, own in collections.items():
         there = _there(api, path, [named.rpartition("/")[2] for kind, named in own if kind != RELEASE])
-        helms = [
-            labels for metadata in there.values() if (labels := metadata.get("labels") or {}).get("owner") == "helm"
-        ]
+        helms = [metadata for metadata in there.values() if (metadata.get("labels") or {}).get("owner") == "helm"]
         for kind, named in own:
-            name = named.rpartition("/")[2]
+            namespace, _, name = named.rpartition("/")
             if kind != RELEASE:
                 if name in there:
-                    objects.add((kind, named))
+                    objects[kind, named] = written_by_us(there[name])
                 continue
-            statuses = {int(labels["version"]): labels["status"] for labels in helms if labels.get("name") == name}
-            if statuses:
-                objects.add((kind, named))
-                failed |= {named} if statuses[max(statuses)] == "failed" else set()
-            for status in statuses.values():
-                if status.startswith("pending-"):
-                    pending[named] = status
-    return Seen(frozenset(objects), pending, frozenset(failed), _there(api, COLLECTION, list(crds)))
+            records = [metadata for metadata in helms if metadata["labels"].get("name") == name]
+            if records:
+                objects[kind, named] = any(map(written_by_us, [namespaces.get(namespace), *records]))
+                statuses = {int(each["labels"]["version"]): each["labels"]["status"] for each in records}
+                for status in statuses.values():
+                    if status.startswith("pending-"):
+                        pending[named] = status
+                if (newest := statuses[max(statuses)]) in ENDED:
+                    ended[named] = newest
+    written = frozenset(key for key, ours in objects.items() if ours)
+    return Seen(frozenset(objects), written, pending, ended, _there(api, COLLECTION, list(crds)))
 
 
 def _collection(kind: str, named: str) -> str:
@@ -220,37 +225,42 @@ def findings(
     wanted = made(settings)
     for cluster in (cluster for cluster in settings.clusters if cluster.name in seen):
         there = seen[cluster.name]
-        for named, status in there.pending.items():
+        known = {(kind, named) for where, kind, named in ours.made if where == cluster.name}
+        begun = {(kind, named) for where, kind, named in ours.begun if where == cluster.name}
+        # As `recover` takes in.
+        adopted = (
+            there.written
+            if cluster.name in ours.clusters and (record is None or record.stack == stack)
+            else frozenset()
+        )
+        pending = {named for named in there.pending if (RELEASE, named) in known | begun | adopted}
+        for named in sorted(pending):
             namespace, _, release = named.rpartition("/")
             yield PENDING_RELEASE.found(
                 cluster.name,
-                f"Release {release} in namespace {namespace} (context {cluster.context}) is {status}: an operation "
-                "of Helm's was cut off there, or runs just now.",
+                f"Release {release} in namespace {namespace} (context {cluster.context}) is {there.pending[named]}: an "
+                "operation of Helm's was cut off there, or runs just now.",
                 f"When no up is running: python -m operations recover --stack {stack}",
             )
-        for named in sorted(there.failed):
-            release = (cluster.name, RELEASE, named)
-            if release in ours.made and release not in ours.half_done:
+        for named, status in there.ended.items():
+            if (RELEASE, named) in known and (cluster.name, RELEASE, named) not in ours.again:
                 yield FAILED_RELEASE.found(
                     cluster.name,
-                    f"The newest revision of release {named} (context {cluster.context}) failed, and the state takes "
-                    "it for done.",
+                    f"The newest revision of release {named} (context {cluster.context}) is {status}, and the state "
+                    "takes it for done.",
                     f"python -m operations recover --stack {stack} --yes",
                 )
         taken = [
             (kind, named)
             for where, kind, named in wanted
-            if where == cluster.name
-            and (kind, named) in there.objects
-            and (where, kind, named) not in ours.made
-            and named not in there.pending
+            if where == cluster.name and (kind, named) in there.objects - known and named not in pending
         ]
-        unfinished = [(kind, named) for kind, named in taken if (cluster.name, kind, named) in ours.begun]
+        unfinished = [entry for entry in taken if entry in begun | adopted]
         for kind, named in unfinished:
             yield UNFINISHED.found(
                 cluster.name,
-                f"{kind.rpartition(':')[2]} {named} (context {cluster.context}) is there, but the state only knows "
-                "that its creation was begun.",
+                f"{kind.rpartition(':')[2]} {named} (context {cluster.context}) is there, made by this program, but "
+                "the state doesn't know how that ended.",
                 f"python -m operations recover --stack {stack}",
             )
         yield from _taken(cluster, [entry for entry in taken if entry not in unfinished], record, settings)

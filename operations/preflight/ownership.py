@@ -23,8 +23,10 @@ class Ownership:
     """Creations of which nobody knows how they ended."""
     kept: frozenset[Object] = frozenset()
     """Of what was made, what stays when the program makes it no longer."""
-    half_done: frozenset[Object] = frozenset()
-    """Of what was made, what failed half way, and the next up does again."""
+    again: frozenset[Object] = frozenset()
+    """Of what was made, the releases that the next up upgrades even if nothing of them differs."""
+    clusters: frozenset[str] = frozenset()
+    """Those that the state reaches, by name."""
     namespaces: dict[Object, str] = field(default_factory=dict)
     """By namespace, its UID when it was last looked at."""
 
@@ -45,8 +47,10 @@ class Ownership:
         # What is read and not made has an id, too, and is somebody else's.
         made = frozenset(_object(entry) for entry in entries if not entry.get("external"))
         kept = frozenset(_object(entry) for entry in entries if entry.get("retainOnDelete"))
-        half_done = frozenset(_object(entry) for entry in entries if entry.get("initErrors"))
-        return cls(made, frozenset(map(_object, begun)) - made, kept, half_done, namespaces)
+        again = frozenset(_object(entry) for entry in entries if state.again(entry))
+        providers = [entry for entry in state.entries(exported) if entry["type"] == state.PROVIDER]
+        clusters = frozenset(state.name(entry["urn"]) for entry in providers)
+        return cls(made, frozenset(map(_object, begun)) - made, kept, again, clusters, namespaces)
 
 
 def _object(entry: state.Entry) -> Object:

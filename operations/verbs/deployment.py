@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from rich.markup import escape
 
-from operations import plugins
+from operations import plugins, state
 from operations.console import JsonOption, StackOption, YesOption, err, out, print_json
 from operations.deployment import Deployment
 from operations.findings import Finding, show
@@ -24,7 +24,8 @@ def preview(stack: StackOption, as_json: JsonOption = False) -> None:
     """Show what an up would change. Writes nothing."""
     deployment = _open(stack)
     _tell_silence(deployment)
-    _tell_half_done(deployment)
+    for urn in deployment.half_done:
+        err.print(f"[yellow]{state.name(urn)} was left half done, so nothing is refreshed; an up upgrades it.[/yellow]")
     _finish(deployment, deployment.preview(), as_json, "would change")
 
 
@@ -40,7 +41,8 @@ def up(stack: StackOption, yes: YesOption = False, as_json: JsonOption = False) 
         err.print("Nothing was written. Mend what stops an up, and run the same command again.")
         raise typer.Exit(1)
     _tell_silence(deployment)
-    _tell_half_done(deployment)
+    for name in deployment.redo():
+        err.print(f"{name} was left half done; it is upgraded again.")
     planned = deployment.preview()
     if planned.errors:
         _finish(deployment, planned, as_json, "would change", looked.findings)
@@ -84,13 +86,6 @@ def _tell_silence(deployment: Deployment) -> None:
         err.print(f"[yellow]{cluster} doesn't answer, so nothing is refreshed: {escape(reason)}[/yellow]")
 
 
-def _tell_half_done(deployment: Deployment) -> None:
-    for name in deployment.half_done:
-        err.print(
-            f"[yellow]{name} was left half done, so nothing is refreshed: a refresh would take it for done.[/yellow]"
-        )
-
-
 def _report(deployment: Deployment, findings: Iterable[Finding]) -> dict[str, Any]:
     return {"unreachable": deployment.unreachable, "findings": [finding.report() for finding in findings]}
 
@@ -105,6 +100,8 @@ def _finish(
 ) -> None:
     """Say how it went, and leave with the exit code that says the same."""
     failed = bool(progress.errors)
+    # What doesn't answer may need nothing, but nobody knows.
+    unseen = verb == "changed" and bool(deployment.unreachable)
     if as_json:
         print_json(progress.report() | _report(deployment, findings))
     else:
@@ -126,4 +123,6 @@ def _finish(
             f"Not done{' on ' + ', '.join(broken) if broken else ''}; what went well elsewhere stays. "
             "Mend the cause and run the same command again."
         )
-    raise typer.Exit(1 if failed else 0)
+    elif unseen:
+        err.print(f"Not seen: {', '.join(deployment.unreachable)}. Run the same command again when it answers.")
+    raise typer.Exit(1 if failed or unseen else 0)

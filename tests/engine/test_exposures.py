@@ -1,4 +1,4 @@
-"""Every way to reach the relay, one after the other on one fleet: what agents dial is read from their Deployments."""
+"""Every way to reach the relay, one after the other on one fleet: what the agent dials is read from its Deployment."""
 
 import base64
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +14,9 @@ from tests.relay import Relay, self_signed
 
 pytestmark = pytest.mark.engine
 
-WORKERS = ("cluster-1", "cluster-2")
-AGENTS = {worker: {f"{worker}-agent": "update"} for worker in WORKERS}
+LAB_WORKERS = 1
+WORKER = "cluster-1"
+AGENT = {WORKER: {f"{WORKER}-agent": "update"}}
 AUTHORITY = "enterprise-networking.gloo-mesh"
 ISTIO = "istio-system"
 GATEWAY = "istio-ingressgateway"
@@ -33,7 +34,7 @@ def fleet(lab: Lab) -> Fleet:
 
 
 def test_a_load_balancers_address_is_dialled_and_its_service_annotated(fleet: Fleet) -> None:
-    assert dialled(fleet) == {fleet.lab.relay_address}
+    assert dialled(fleet) == fleet.lab.relay_address
     assert relay_service(fleet).metadata.annotations["lab/asked-for"] == "internal"
 
 
@@ -51,7 +52,7 @@ def test_behind_an_istio_gateway_its_load_balancer_is_dialled_and_istio_knows_th
     fleet.configure("relay", UNDIALLED | {"istioGateway": {}})
     fleet.settle()
 
-    assert dialled(fleet) == {f"{fleet.lab.address}:443"}
+    assert dialled(fleet) == f"{fleet.lab.address}:443"
     assert relay_service(fleet).spec.type == "ClusterIP"
     gateway = istio(fleet, "gateways")["spec"]
     assert gateway["servers"][0]["tls"] == {"mode": "PASSTHROUGH"}
@@ -72,7 +73,7 @@ def test_behind_the_gateways_node_port_the_node_of_its_pod_is_dialled(fleet: Fle
     service: Any = core.read_namespaced_service(GATEWAY, ISTIO)
     (port,) = [port.node_port for port in service.spec.ports if port.name == "https"]
     assert nodes_of(fleet, ISTIO, GATEWAY) == {"node-2"}
-    assert dialled(fleet) == {f"{address_of(fleet, 'node-2')}:{port}"}
+    assert dialled(fleet) == f"{address_of(fleet, 'node-2')}:{port}"
     assert fleet.pulumi("stack", "output", "relayNode").strip() == "node-2"
 
 
@@ -89,7 +90,7 @@ def test_a_gateway_pod_that_moved_to_another_node_is_found(fleet: Fleet) -> None
     fleet.apps(MANAGEMENT).patch_namespaced_deployment(GATEWAY, ISTIO, moved)
     awaited(lambda: nodes_of(fleet, ISTIO, GATEWAY) == {"node-1"})
 
-    assert changed(fleet.preview(), WORKERS) == AGENTS
+    assert changed(fleet.preview(), [WORKER]) == AGENT
 
 
 def test_behind_the_relays_own_node_port_the_node_of_its_pod_is_dialled(fleet: Fleet) -> None:
@@ -99,7 +100,7 @@ def test_behind_the_relays_own_node_port_the_node_of_its_pod_is_dialled(fleet: F
 
     (node,) = nodes_of(fleet, "gloo-mesh", "enterprise-networking")
     (port,) = [port.node_port for port in relay_service(fleet).spec.ports if port.name == "grpc"]
-    assert dialled(fleet) == {f"{address_of(fleet, node)}:{port}"}
+    assert dialled(fleet) == f"{address_of(fleet, node)}:{port}"
     assert fleet.preview()["changes"] == {}
 
 
@@ -129,18 +130,15 @@ def test_a_configured_address_is_dialled_once_the_relay_answers_there(fleet: Fle
         relay.start()
 
         assert up.result().returncode == 0, up.result().stderr
-        assert dialled(fleet) == {relay.address}
+        assert dialled(fleet) == relay.address
         assert set(relay.asked_for) == {AUTHORITY}
 
 
-def dialled(fleet: Fleet) -> set[str]:
-    """What the agents' Deployments say they dial."""
-    addresses: set[str] = set()
-    for worker in WORKERS:
-        agent: Any = fleet.apps(worker).read_namespaced_deployment("enterprise-agent", "gloo-mesh")
-        arguments = dict(argument.partition("=")[::2] for argument in agent.spec.template.spec.containers[0].args)
-        addresses.add(arguments["--relay-address"])
-    return addresses
+def dialled(fleet: Fleet) -> str:
+    """What the agent's Deployment says it dials."""
+    agent: Any = fleet.apps(WORKER).read_namespaced_deployment("enterprise-agent", "gloo-mesh")
+    arguments = dict(argument.partition("=")[::2] for argument in agent.spec.template.spec.containers[0].args)
+    return arguments["--relay-address"]
 
 
 def relay_service(fleet: Fleet) -> Any:

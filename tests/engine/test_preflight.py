@@ -27,7 +27,7 @@ from operations.preflight import permissions, platform, preflight
 from operations.preflight.ownership import NAMESPACE
 from operations.preflight.permissions import Need
 from operations.stack import Stack
-from operations.state import RELEASE
+from operations.state import PROVIDER, RELEASE
 from tests.awaiting import awaited
 from tests.engine.fleet import Fleet, Report
 
@@ -183,10 +183,10 @@ ALONE = {"cluster-1": {"namespaces": {"create": False}}, "cluster-2": {}}
 
 
 @contextmanager
-def namespace(fleet: Fleet, name: str = "gloo-mesh") -> Iterator[Any]:
-    """Somebody else's namespace on cluster-1."""
+def namespace(fleet: Fleet, name: str = "gloo-mesh", writer: str = "kubectl-create") -> Iterator[Any]:
+    """A namespace on cluster-1, somebody else's unless the plugin is the `writer`."""
     core: Any = fleet.core("cluster-1")
-    core.create_namespace({"metadata": {"name": name}})
+    core.create_namespace({"metadata": {"name": name}}, field_manager=writer)
     try:
         yield core
     finally:
@@ -362,7 +362,6 @@ def spec(container: dict[str, Any]) -> dict[str, Any]:
 FAULTS: dict[tuple[str, str], tuple[Plant, dict[str, Any]]] = {
     ("name-taken", "cluster-1"): (namespace, {}),
     ("release-name-taken", "cluster-1"): (release("enterprise-agent", "deployed"), {"workers": ALONE}),
-    ("pending-release", "cluster-1"): (release("enterprise-agent-crds", "pending-install"), {"workers": ALONE}),
     ("crds-unowned", "cluster-1"): (crd, {}),
     ("clock-skew", "cluster-1"): (ahead, {}),
     ("no-load-balancer", "management"): (no_load_balancer, {}),
@@ -415,7 +414,7 @@ def test_an_object_whose_creation_was_cut_off_is_told_as_such(
 def test_a_release_that_failed_is_told_where_the_state_takes_it_for_done(
     fleet: Fleet, looker: Looker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = entry(RELEASE, id="gloo-mesh/enterprise-agent-crds")
+    made = entry(RELEASE, id="gloo-mesh/enterprise-agent-crds", inputs={"maxHistory": 10})
     with release("enterprise-agent-crds", "failed")(fleet):
         monkeypatch.setattr(looker, "exported", {"deployment": {"resources": [made]}})
         done = looker.told({"workers": ALONE})
@@ -424,6 +423,25 @@ def test_a_release_that_failed_is_told_where_the_state_takes_it_for_done(
 
     assert done == [("failed-release", "cluster-1")]
     assert half_done == []
+
+
+def test_a_strangers_release_that_was_cut_off_is_no_less_a_strangers(fleet: Fleet, looker: Looker) -> None:
+    with release("enterprise-agent-crds", "pending-install")(fleet):
+        assert looker.told({"workers": ALONE}) == [("release-name-taken", "cluster-1")]
+
+
+def test_what_this_program_made_and_the_state_lost_is_told_apart_from_what_somebody_made(
+    fleet: Fleet, looker: Looker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached = {"urn": f"urn:pulumi:preflight::gloo-mesh::{PROVIDER}::cluster-1", "type": PROVIDER}
+    with namespace(fleet, writer="pulumi-kubernetes"):
+        new = looker.told()
+        monkeypatch.setattr(looker, "exported", {"deployment": {"resources": [reached]}})
+        known = looker.told()
+
+    # A state that reaches no cluster has nothing to take it in with.
+    assert new == [("name-taken", "cluster-1")]
+    assert known == [("unfinished-creation", "cluster-1")]
 
 
 def test_a_context_that_leads_to_an_empty_cluster_is_told(looker: Looker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -670,7 +688,7 @@ def test_the_listed_rights_are_enough_for_a_fleets_whole_life(fleet: Fleet, depl
 def entry(kind: str, **more: Any) -> dict[str, Any]:
     """A state's entry for something on cluster-1."""
     provider = "urn:pulumi:preflight::gloo-mesh::pulumi:providers:kubernetes::cluster-1::4711"
-    return {"type": kind, "provider": provider, **more}
+    return {"urn": f"urn:pulumi:preflight::gloo-mesh::{kind}::it", "type": kind, "provider": provider, **more}
 
 
 def run(fleet: Fleet, commands: str) -> None:

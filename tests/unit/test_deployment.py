@@ -1,5 +1,7 @@
 """When a run is begun once more without a refresh, and when it isn't."""
 
+import signal
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,10 +9,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from operations import deployment
+from operations import deployment, state
 from operations.deployment import Deployment
 from operations.progress import Progress
 from operations.stack import UsageError
+
+RELEASE = f"urn:pulumi:prod::gloo-mesh::{state.RELEASE}::"
 
 
 class Runs(Deployment):
@@ -21,6 +25,7 @@ class Runs(Deployment):
         self.settings: Any = SimpleNamespace(clusters=clusters)
         self.unreachable = {}
         self.half_done = []
+        self._stack = "prod"
         self.refreshed: list[bool] = []
         self._engine: Any = SimpleNamespace(preview=None, up=None, destroy=None)
         self._console = Console(quiet=True)
@@ -105,20 +110,40 @@ def test_where_a_cluster_is_down_from_the_start_nothing_is_refreshed(monkeypatch
     assert runs.refreshed == [False]
 
 
-@pytest.mark.parametrize("verb", ["preview", "up"])
-def test_while_a_release_is_half_done_nothing_is_refreshed(verb: str) -> None:
+def test_a_preview_refreshes_nothing_while_a_release_is_half_done() -> None:
     runs = Runs(ending())
-    runs.half_done = ["cluster-1-agent"]
+    runs.half_done = [f"{RELEASE}cluster-1-agent"]
 
-    getattr(runs, verb)()
+    runs.preview()
 
     assert runs.refreshed == [False]
 
 
-def test_what_is_half_done_is_refreshed_before_it_is_taken_away() -> None:
-    runs = Runs(ending())
-    runs.half_done = ["cluster-1-agent"]
+def test_what_is_half_done_is_worn_before_an_up_refreshes(monkeypatch: pytest.MonkeyPatch) -> None:
+    urn = f"{RELEASE}cluster-1-agent"
+    failed = {"urn": urn, "type": state.RELEASE, "inputs": {"maxHistory": 10}, "initErrors": ["timed out"]}
+    written: list[Any] = []
+    monkeypatch.setattr(state, "exported", lambda _stack: {"deployment": {"resources": [failed]}})
+    monkeypatch.setattr(state, "put_back", lambda _stack, document: written.append(document))
+    runs = Runs(ending(), ending())
+    runs.half_done = [urn]
 
-    runs.remove()
+    assert runs.redo() == ["cluster-1-agent"]
+    assert state.half_done(written[0]) == []
+    assert runs.redo() == []
+    assert len(written) == 1
 
-    assert runs.refreshed == [True]
+    runs.preview()
+    runs.up()
+    assert runs.refreshed == [True, True]
+
+
+@pytest.mark.parametrize(("heard", "signalled"), [(0, True), (1, False)])
+def test_an_engine_that_hasnt_heard_that_it_has_to_stop_is_told(heard: int, *, signalled: bool) -> None:
+    runs = Runs()
+    runs._heard = heard
+    with subprocess.Popen(["sleep", "60"]) as engine:
+        runs._pass_on(1)
+        ended = engine.poll if not signalled else engine.wait
+        assert ended() == (-signal.SIGINT if signalled else None)
+        engine.kill()

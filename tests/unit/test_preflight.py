@@ -19,7 +19,7 @@ from operations.api import Refused, Unanswered
 from operations.preflight import access, clusters, collisions, istio, permissions, versions
 from operations.preflight.ownership import NAMESPACE, Ownership
 from operations.preflight.permissions import Need
-from operations.state import RELEASE
+from operations.state import PROVIDER, RELEASE
 from tests.authority import CLIENT, DAY, root
 from tests.unit.conftest import Run
 from tests.unit.test_vendored_charts import chart
@@ -189,6 +189,7 @@ def test_a_state_tells_what_is_its_own_what_was_begun_and_what_is_only_read() ->
             "deployment": {
                 "resources": [
                     {"type": "pulumi:pulumi:Stack"},
+                    {"type": PROVIDER, "urn": provider.removesuffix("::4711")},
                     resource(f"{NAMESPACE}Patch", id="gloo-mesh", outputs={"metadata": {"uid": "u-1"}}),
                     resource("kubernetes:core/v1:Secret", id="gloo-mesh/read", external=True),
                     resource("kubernetes:core/v1:Secret", id="gloo-mesh/made"),
@@ -210,9 +211,10 @@ def test_a_state_tells_what_is_its_own_what_was_begun_and_what_is_only_read() ->
         ("cluster-1", "kubernetes:core/v1:Secret", "gloo-mesh/kept"),
         ("cluster-1", RELEASE, "n/half"),
     }
-    assert state.half_done == {("cluster-1", RELEASE, "n/half")}
+    assert state.again == {("cluster-1", RELEASE, "n/half")}
     assert state.kept == {("cluster-1", "kubernetes:core/v1:Secret", "gloo-mesh/kept")}
     assert state.begun == {("cluster-1", RELEASE, "n/r")}
+    assert state.clusters == {"cluster-1"}
     assert state.namespaces == {("cluster-1", NAMESPACE, "gloo-mesh"): "u-1"}
     assert Ownership.of({"version": 3, "deployment": None}) == Ownership()
 

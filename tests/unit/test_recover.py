@@ -316,7 +316,7 @@ def test_clusters_that_another_namespace_is_on_are_strangers(config: dict[str, A
     assert "has UID another; this stack's has c" in finding.what
 
 
-KNOWN = {"known": True, "begun": False, "half_done": False, "wanted": True}
+KNOWN = {"known": True, "begun": False, "again": False, "wanted": True}
 NEW = KNOWN | {"known": False}
 
 
@@ -327,7 +327,7 @@ NEW = KNOWN | {"known": False}
         ({1: "failed"}, KNOWN, [], [], ["misjudged", "again"]),
         ({1: "failed", 2: "deployed"}, KNOWN, [], [], []),
         ({1: "deployed", 2: "failed"}, KNOWN, [], [], ["misjudged", "again"]),
-        ({1: "deployed", 2: "failed"}, KNOWN | {"half_done": True}, [], [], []),
+        ({1: "deployed", 2: "failed"}, KNOWN | {"again": True}, [], [], []),
         ({1: "deployed", 2: "failed"}, KNOWN | {"wanted": False}, [], [], []),
         ({}, NEW, [], [], []),
         ({1: "pending-install"}, NEW, [1], [], []),
@@ -338,7 +338,10 @@ NEW = KNOWN | {"known": False}
         ({1: "deployed", 2: "pending-upgrade"}, NEW, [], [2], ["unknown", "again"]),
         ({1: "superseded", 2: "uninstalling"}, KNOWN, [], [2], ["again"]),
         ({1: "uninstalling"}, KNOWN | {"wanted": False}, [], [], []),
-        ({1: "uninstalled"}, NEW, [], [], []),
+        ({1: "superseded", 2: "uninstalled"}, NEW, [1, 2], [], []),
+        ({1: "superseded", 2: "uninstalled"}, KNOWN, [], [2], ["again"]),
+        ({1: "uninstalled"}, KNOWN | {"wanted": False}, [], [], []),
+        ({1: "pending-install"}, KNOWN, [], [1], ["again"]),
     ],
 )
 def test_each_release_comes_to_what_lets_the_next_up_past_it(
@@ -428,6 +431,23 @@ def test_a_release_that_is_half_gone_is_known_too_little_to_pass_for_unchanged()
     assert set(worn["inputs"]) == {"name", "namespace", "chart"}
     assert (worn["id"], worn["dependencies"]) == (whole["id"], ["others"])
     assert kept == whole
+    assert (state.again(worn), state.again(kept)) == (True, False)
+
+
+def test_what_failed_is_half_done_until_it_is_worn() -> None:
+    whole = release("enterprise-agent", "cluster-1", initErrors=["timed out"])
+    whole["inputs"]["maxHistory"] = 10
+    failed = document(provider("cluster-1"), whole)
+
+    worn = state.worn(failed, state.half_done(failed))
+
+    assert state.half_done(failed) == [whole["urn"]]
+    assert state.half_done(worn) == []
+    assert state.again(state.entries(worn)[-1])
+
+
+def test_an_object_that_isnt_ready_is_no_release_that_failed() -> None:
+    assert state.half_done(document(secret("root", "cluster-1", initErrors=["not ready"]))) == []
 
 
 def test_an_object_is_taken_in_by_its_name_alone() -> None:
