@@ -168,10 +168,9 @@ def test_a_strangers_secret_and_release_are_not_taken_in(fleet: Fleet) -> None:
     strange: Any = {"metadata": {"name": "relay-identity-token-secret"}, "stringData": {"token": "strange"}}
     core.create_namespaced_secret("gloo-mesh", strange)
     namespace = core.read_namespace("gloo-mesh-addons").metadata
-    core.patch_namespace(namespace.name, written(["somebody"] * len(namespace.managed_fields)))
+    core.patch_namespace(namespace.name, written(somebodies(namespace)))
     for record in core.list_namespaced_secret(namespace.name, label_selector="owner=helm").items:
-        strangers = written(["somebody"] * len(record.metadata.managed_fields))
-        core.patch_namespaced_secret(record.metadata.name, namespace.name, strangers)
+        core.patch_namespaced_secret(record.metadata.name, namespace.name, written(somebodies(record.metadata)))
     with checkpoint(fleet) as deployment:
         names = ("cluster-1-relay-token", "cluster-1-addons-release")
         urns = {entry["urn"] for entry in deployment["resources"] if named(entry) in names}
@@ -273,6 +272,11 @@ def written(managers: list[str]) -> list[dict[str, str]]:
     """A patch that changes who wrote what of an object, as the API server notes it."""
     path = "/metadata/managedFields/{}/manager"
     return [{"op": "replace", "path": path.format(at), "value": manager} for at, manager in enumerate(managers)]
+
+
+def somebodies(metadata: Any) -> list[str]:
+    """A stranger for everybody who wrote anything of an object."""
+    return [f"somebody-{at}" for at, _ in enumerate(metadata.managed_fields)]
 
 
 def codes(report: Report) -> set[str]:
