@@ -1,11 +1,13 @@
 """A stack's deployment: previewed, brought up, taken away by Pulumi's engine.
 
 Owns the engine's runs, with the program inline, so that only the CLI and the provider plugins are
-needed. Never skips the preview, and refreshes first whenever every cluster answers, all the while.
+needed. Never skips the preview, and refreshes first whenever every cluster answers, all the while; in a preview only
+where no release was left half done, too.
 """
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -88,10 +90,19 @@ class Deployment:
         return remembered.strangers(document, filter(None, clusters), self.settings.namespace)
 
     def redo(self) -> list[str]:
-        """Have the next `up` upgrade what is half done, whatever its refresh finds; the names. Writes the state."""
+        """Have the next `up` upgrade what is half done, whatever its refresh finds; the names.
+
+        Writes the state; raises UsageError where operations are pending in it, which would be forgotten by that.
+        """
         urns, self.half_done = self.half_done, []
         if urns:
-            state.put_back(self._stack, state.worn(state.exported(self._stack), urns))
+            document = state.exported(self._stack)
+            if state.pending(document):
+                raise UsageError(
+                    f"An earlier run of {self._stack} was cut off. First: "
+                    f"python -m operations recover --stack {self._stack} --yes"
+                )
+            state.put_back(self._stack, state.worn(document, urns))
         return list(map(state.name, urns))
 
     def preview(self) -> Progress:
@@ -199,7 +210,7 @@ class Deployment:
         return progress
 
     def _pass_on(self, asked: int) -> None:
-        """Ask the engine to stop, unless it has heard of it as often as this process was asked to."""
+        """Ask what runs below to stop, unless the engine has heard of it as often as this process."""
         if self._heard < asked:
             for process in psutil.Process().children():
                 with suppress(psutil.NoSuchProcess):
@@ -210,12 +221,14 @@ class Deployment:
         """Let the engine finish what it began and save the state; a second Ctrl-C, or SIGTERM, kills it."""
         asked = 0
 
-        def stop(_signal: int, _frame: object) -> None:
+        def stop(number: int, _frame: object) -> None:
             nonlocal asked
             asked += 1
             self._interrupted = True
             self._console.print("Stopping: what is under way is finished and the state saved. Once more kills it.")
-            # A terminal sends Ctrl-C to the engine, too; a pipeline that gives up may know of this process alone.
+            if number == signal.SIGINT and sys.stdin.isatty():
+                # The terminal has sent it to the engine, too; a pipeline that gives up may know of this process alone.
+                return
             late = threading.Timer(HEARD_WITHIN, self._pass_on, [asked])
             late.daemon = True
             late.start()

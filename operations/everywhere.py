@@ -36,7 +36,7 @@ def look(
         api.enter()
         return at(cluster, api)
 
-    with ThreadPoolExecutor(max_workers=max(1, len(asked))) as pool:
+    with ThreadPoolExecutor(max_workers=max(1, min(32, len(asked)))) as pool:
         answers = [(cluster.name, pool.submit(entered, cluster)) for cluster in asked]
         for name, answer in answers:
             try:

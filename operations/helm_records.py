@@ -16,7 +16,7 @@ from operations.objects import written_by_us
 
 UNFINISHED = ("pending-install", "pending-upgrade", "pending-rollback", "uninstalling")
 ENDED = ("failed", "uninstalled", "uninstalling")
-"""What a newest revision may be that isn't in force, though Helm lets the next past it."""
+"""What a newest revision may be that isn't in force, and that nobody is at."""
 REFUSED = "a recover marked it so: whoever was at it is gone"
 """In the record, where Helm writes why something failed."""
 

@@ -25,13 +25,13 @@ from operations.state import Entry, State
 
 RELEASE_PENDING = Kind(
     "release-pending",
-    why="Helm refuses to install or upgrade a release while a record says that somebody is at it.",
+    why="Helm refuses to install or upgrade a release while a record says that somebody is at it, or was.",
     page="recover",
     stops=True,
 )
 RELEASE_FAILED = Kind(
     "release-failed",
-    why="A part of its objects may be new and the rest old, and an up would take it for done.",
+    why="Its objects may be old, and an up would take it for done.",
     page="recover",
     stops=True,
 )

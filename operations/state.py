@@ -120,11 +120,11 @@ def without(state: State, gone: Collection[str]) -> State:
 def minimal(entry: Entry) -> Entry:
     """What the engine needs to look something up on its cluster: whatever is missing shows as a change in the next up.
 
-    A release's values stay out because they may be secret, and are taken for secret when they are read.
+    Of a release's values it says no more than that all of them are secret, so that a refresh takes them for secret.
     """
     kept = {key: value for key, value in entry.items() if key in ("urn", "custom", "id", "type", "parent", "provider")}
     if entry["type"] == RELEASE:
-        inputs = {key: value for key, value in entry["inputs"].items() if key != "values"}
+        inputs = entry["inputs"] | {"values": _SECRET | {"plaintext": "{}"}}
         # The plugin takes a release without these for one that somebody else made, and copies its values as they are.
         noted = {"__inputs": _SECRET | {"plaintext": json.dumps(inputs)}}
         return kept | {"inputs": inputs, "outputs": inputs | noted, "additionalSecretOutputs": ["values"]}

@@ -6,7 +6,7 @@ charts make is Helm's to refuse, but for CRDs: those a chart installed earlier a
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from components import product
@@ -34,8 +34,7 @@ PENDING_RELEASE = Kind(
 )
 FAILED_RELEASE = Kind(
     "failed-release",
-    "A part of its objects may be new and the rest old, and an up wouldn't change that: it takes Helm's newest record "
-    "for what is there.",
+    "Its objects may be old, or gone, and an up wouldn't change that: it takes Helm's newest record for what is there.",
     _PAGE,
     stops=True,
 )
@@ -227,12 +226,8 @@ def findings(
         there = seen[cluster.name]
         known = {(kind, named) for where, kind, named in ours.made if where == cluster.name}
         begun = {(kind, named) for where, kind, named in ours.begun if where == cluster.name}
-        # As `recover` takes in.
-        adopted = (
-            there.written
-            if cluster.name in ours.clusters and (record is None or record.stack == stack)
-            else frozenset()
-        )
+        # What `recover` would take in, for it can't tell our program's stacks, or others', apart either.
+        adopted = there.written if cluster.name in ours.clusters else frozenset()
         pending = {named for named in there.pending if (RELEASE, named) in known | begun | adopted}
         for named in sorted(pending):
             namespace, _, release = named.rpartition("/")
@@ -243,7 +238,8 @@ def findings(
                 f"When no up is running: python -m operations recover --stack {stack}",
             )
         for named, status in there.ended.items():
-            if (RELEASE, named) in known and (cluster.name, RELEASE, named) not in ours.again:
+            upgraded = status == "failed" and (cluster.name, RELEASE, named) in ours.again
+            if (RELEASE, named) in known and not upgraded:
                 yield FAILED_RELEASE.found(
                     cluster.name,
                     f"The newest revision of release {named} (context {cluster.context}) is {status}, and the state "
@@ -255,15 +251,18 @@ def findings(
             for where, kind, named in wanted
             if where == cluster.name and (kind, named) in there.objects - known and named not in pending
         ]
-        unfinished = [entry for entry in taken if entry in begun | adopted]
+        unfinished = [entry for entry in taken if entry in begun]
         for kind, named in unfinished:
             yield UNFINISHED.found(
                 cluster.name,
-                f"{kind.rpartition(':')[2]} {named} (context {cluster.context}) is there, made by this program, but "
-                "the state doesn't know how that ended.",
+                f"{kind.rpartition(':')[2]} {named} (context {cluster.context}) is there, but the state only knows "
+                "that its creation was begun.",
                 f"python -m operations recover --stack {stack}",
             )
-        yield from _taken(cluster, [entry for entry in taken if entry not in unfinished], record, settings)
+        yield from _taken(cluster, [entry for entry in taken if entry not in begun | adopted], record, settings)
+        for finding in _taken(cluster, [entry for entry in taken if entry in adopted - begun], record, settings):
+            recover = f"If an up of this stack made it and was cut off: python -m operations recover --stack {stack}"
+            yield replace(finding, remedy=f"{recover}. {finding.remedy}")
         chart = product.MANAGEMENT_CHART if cluster.name == settings.management_cluster.name else product.AGENT_CHART
         release = product.crds_chart(chart)
         if (cluster.name, RELEASE, f"{settings.namespace}/{release}") not in ours.made:

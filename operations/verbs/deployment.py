@@ -1,9 +1,9 @@
 """The verbs that deploy: `preview`, `up`, `remove`.
 
-Owns their questions, tables and exit codes: 0 well, 1 something failed or was declined.
+Owns their questions, tables and exit codes: 0 well, 1 something failed, was declined or, in an up, didn't answer.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import typer
@@ -48,7 +48,8 @@ def up(stack: StackOption, yes: YesOption = False, as_json: JsonOption = False) 
         _finish(deployment, planned, as_json, "would change", looked.findings)
     if planned.changes and not _agreed(planned, yes, "Deploy these changes?"):
         raise typer.Exit(1)
-    _finish(deployment, deployment.up(), as_json, "changed", looked.findings)
+    done = deployment.up()
+    _finish(deployment, done, as_json, "changed", looked.findings, deployment.unreachable)
 
 
 @app.command(epilog="Example: python -m operations remove --stack lab --yes")
@@ -96,12 +97,15 @@ def _agreed(planned: Progress, yes: bool, question: str) -> bool:
 
 
 def _finish(
-    deployment: Deployment, progress: Progress, as_json: bool, verb: str, findings: Iterable[Finding] = ()
+    deployment: Deployment,
+    progress: Progress,
+    as_json: bool,
+    verb: str,
+    findings: Iterable[Finding] = (),
+    silent: Collection[str] = (),
 ) -> None:
-    """Say how it went, and leave with the exit code that says the same."""
+    """Say how it went, and leave with the exit code that says the same; of `silent` clusters nobody knows."""
     failed = bool(progress.errors)
-    # What doesn't answer may need nothing, but nobody knows.
-    unseen = verb == "changed" and bool(deployment.unreachable)
     if as_json:
         print_json(progress.report() | _report(deployment, findings))
     else:
@@ -123,6 +127,6 @@ def _finish(
             f"Not done{' on ' + ', '.join(broken) if broken else ''}; what went well elsewhere stays. "
             "Mend the cause and run the same command again."
         )
-    elif unseen:
-        err.print(f"Not seen: {', '.join(deployment.unreachable)}. Run the same command again when it answers.")
-    raise typer.Exit(1 if failed or unseen else 0)
+    elif silent:
+        err.print(f"Nothing was refreshed. Run the same command again when every cluster answers: {', '.join(silent)}.")
+    raise typer.Exit(1 if failed or silent else 0)

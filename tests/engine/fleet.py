@@ -49,7 +49,7 @@ class Fleet:
         return subprocess.Popen(
             [sys.executable, "-m", "operations", verb, "--stack", self.name, *options],
             cwd=REPOSITORY,
-            env=self._variables(self.scratch),
+            env=self.variables(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -85,15 +85,16 @@ class Fleet:
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.up", self.name, self.file, str(workers)],
             cwd=REPOSITORY,
-            env=self._variables(self.lab.root / "tmp"),
+            env=self.variables(self.lab.root / "tmp"),
             capture_output=True,
             text=True,
             check=False,
         )
         assert done.returncode == 0, done.stderr
 
-    def _variables(self, temporary: Path) -> dict[str, str]:
-        lab = {"GLOO_MESH_LAB": str(self.lab.root), "TMPDIR": str(temporary)}
+    def variables(self, temporary: Path | None = None) -> dict[str, str]:
+        """The environment of a command on this stack; temporary files go to `scratch`."""
+        lab = {"GLOO_MESH_LAB": str(self.lab.root), "TMPDIR": str(temporary or self.scratch)}
         return {**self.lab.environment(), **lab, **self.environment}
 
     def pulumi(self, *arguments: str, given: str = "") -> str:

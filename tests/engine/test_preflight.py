@@ -435,13 +435,15 @@ def test_what_this_program_made_and_the_state_lost_is_told_apart_from_what_someb
 ) -> None:
     reached = {"urn": f"urn:pulumi:preflight::gloo-mesh::{PROVIDER}::cluster-1", "type": PROVIDER}
     with namespace(fleet, writer="pulumi-kubernetes"):
-        new = looker.told()
+        (new,) = looker.findings()
         monkeypatch.setattr(looker, "exported", {"deployment": {"resources": [reached]}})
-        known = looker.told()
+        (lost,) = looker.findings()
 
+    assert (new.kind.code, lost.kind.code) == ("name-taken", "name-taken")
     # A state that reaches no cluster has nothing to take it in with.
-    assert new == [("name-taken", "cluster-1")]
-    assert known == [("unfinished-creation", "cluster-1")]
+    assert "recover" not in new.remedy
+    assert f"python -m operations recover --stack {fleet.name}. " in lost.remedy
+    assert "create: false" in lost.remedy
 
 
 def test_a_context_that_leads_to_an_empty_cluster_is_told(looker: Looker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,7 +81,9 @@ def test_recovery_is_refused_while_an_update_runs_and_an_upgrade_that_is_killed_
         end(command_line(running), *plugins(running))
         running.wait(PATIENCE)
         done = recover(fleet, "--yes")
+        again = recover(fleet)
 
+    assert (again["code"], again["findings"]) == (0, [])
     assert (refused["code"], codes(refused)) == (1, {"lock-held"})
     assert done["code"] == 0
     assert {"lock-left", "release-pending"} <= codes(done)
@@ -116,6 +119,9 @@ def test_a_release_that_failed_and_that_the_state_takes_for_done_is_finished(fle
 
     refused = fleet.run("up", "--yes", "--json")
     done = recover(fleet, "--yes")
+    # As somebody's own refresh would, at the wrong moment.
+    refresh(fleet)
+    assert secrets(fleet) == []
 
     assert refused.returncode == 1
     assert codes(json.loads(refused.stdout)) == {"failed-release"}
@@ -277,6 +283,19 @@ def written(managers: list[str]) -> list[dict[str, str]]:
 def somebodies(metadata: Any) -> list[str]:
     """A stranger for everybody who wrote anything of an object."""
     return [f"somebody-{at}" for at, _ in enumerate(metadata.managed_fields)]
+
+
+def refresh(fleet: Fleet) -> None:
+    """What `pulumi refresh --run-program` does, with the program inline."""
+    code = (
+        "import sys; from rich.console import Console; "
+        "from operations.deployment import Deployment; from operations.stack import Stack; "
+        "stack = Deployment(Stack.find(sys.argv[1]), Console(stderr=True)); "
+        "sys.exit(bool(stack._run(stack._engine.refresh, dry=False, run_program=True, show_secrets=False).errors))"
+    )
+    command = [sys.executable, "-c", code, fleet.name]
+    done = subprocess.run(command, cwd=REPOSITORY, env=fleet.variables(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def codes(report: Report) -> set[str]:

@@ -1,18 +1,20 @@
 """When a run is begun once more without a refresh, and when it isn't."""
 
 import signal
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import typer
+from pulumi.automation.events import EngineEvent, StdoutEngineEvent
 from rich.console import Console
 
 from operations import deployment, state
 from operations.deployment import Deployment
 from operations.progress import Progress
 from operations.stack import UsageError
+from operations.verbs import deployment as verbs
 
 RELEASE = f"urn:pulumi:prod::gloo-mesh::{state.RELEASE}::"
 
@@ -26,6 +28,7 @@ class Runs(Deployment):
         self.unreachable = {}
         self.half_done = []
         self._stack = "prod"
+        self._heard = 0
         self.refreshed: list[bool] = []
         self._engine: Any = SimpleNamespace(preview=None, up=None, destroy=None)
         self._console = Console(quiet=True)
@@ -138,12 +141,46 @@ def test_what_is_half_done_is_worn_before_an_up_refreshes(monkeypatch: pytest.Mo
     assert runs.refreshed == [True, True]
 
 
-@pytest.mark.parametrize(("heard", "signalled"), [(0, True), (1, False)])
-def test_an_engine_that_hasnt_heard_that_it_has_to_stop_is_told(heard: int, *, signalled: bool) -> None:
+def test_what_is_half_done_isnt_worn_while_operations_are_pending(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = {"deployment": {"resources": [], "pending_operations": [{"type": "creating", "resource": {}}]}}
+    monkeypatch.setattr(state, "exported", lambda _stack: begun)
     runs = Runs()
-    runs._heard = heard
-    with subprocess.Popen(["sleep", "60"]) as engine:
+    runs.half_done = [f"{RELEASE}cluster-1-agent"]
+
+    with pytest.raises(UsageError, match="recover --stack prod --yes"):
+        runs.redo()
+
+
+@pytest.mark.parametrize(("messages", "signals"), [([], [signal.SIGINT]), (["SIGTERM received; cancelling."], [])])
+def test_an_engine_is_told_to_stop_unless_it_has_heard(
+    messages: list[str], signals: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Followed(Runs):
+        _run = Deployment._run
+
+    def run(on_event: Any, **_: Any) -> None:
+        for message in messages:
+            on_event(EngineEvent(0, 0, stdout_event=StdoutEngineEvent(message, "always")))
         runs._pass_on(1)
-        ended = engine.poll if not signalled else engine.wait
-        assert ended() == (-signal.SIGINT if signalled else None)
-        engine.kill()
+
+    sent: list[int] = []
+    engine = SimpleNamespace(children=lambda: [SimpleNamespace(send_signal=sent.append)])
+    monkeypatch.setattr(deployment.psutil, "Process", lambda: engine)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    runs = Followed()
+    runs.settings.workers = {}
+    runs._options = {}
+    runs._engine = SimpleNamespace(workspace=SimpleNamespace(env_vars={}))
+
+    runs._run(run, dry=False)
+
+    assert sent == signals
+
+
+def test_an_up_that_changes_nothing_ends_with_1_where_a_cluster_is_silent() -> None:
+    deployed: Any = SimpleNamespace(unreachable={"cluster-1": "refused"})
+
+    with pytest.raises(typer.Exit) as left:
+        verbs._finish(deployed, ending(), False, "changed", silent=deployed.unreachable)
+
+    assert left.value.exit_code == 1

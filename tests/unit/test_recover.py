@@ -415,7 +415,7 @@ def test_what_the_state_has_already_is_not_taken_in_twice() -> None:
 def test_a_release_is_taken_in_without_its_values_and_they_are_secret_when_they_are_read() -> None:
     taken = state.minimal(release("enterprise-agent", "cluster-1"))
 
-    assert "values" not in taken["inputs"]
+    assert taken["inputs"]["values"] == state._SECRET | {"plaintext": "{}"}
     assert "ciphertext" not in json.dumps(taken)
     assert taken["additionalSecretOutputs"] == ["values"]
 
@@ -428,7 +428,7 @@ def test_a_release_that_is_half_gone_is_known_too_little_to_pass_for_unchanged()
         state.entries(state.worn(document(provider("cluster-1"), whole), urns)) for urns in ({whole["urn"]}, set())
     )
 
-    assert set(worn["inputs"]) == {"name", "namespace", "chart"}
+    assert set(worn["inputs"]) == {"name", "namespace", "chart", "values"}
     assert (worn["id"], worn["dependencies"]) == (whole["id"], ["others"])
     assert kept == whole
     assert (state.again(worn), state.again(kept)) == (True, False)
