@@ -50,8 +50,10 @@ class Deployment:
         self._engine = engine.select(stack.name)
         self.settings = decryption.with_kubeconfigs(stack, self.settings)
         self._link(stack.name)
-        self._interrupted = False
+        self._asked = 0
+        """How often this process was asked to stop."""
         self._heard = 0
+        """How often the engine said that it was."""
         self._options: dict[str, Any] = {
             "config_file": str(self.file),
             "parallel": engine.parallel(len(self.settings.workers)),
@@ -147,7 +149,7 @@ class Deployment:
         A refresh that fails on one cluster ends the run on all.
         """
         progress = self._run(operation, dry=dry, refresh=not (self.unreachable or unless), **options)
-        silent = {} if self._interrupted else self._fallen_silent(progress.unrefreshed)
+        silent = {} if self._asked else self._fallen_silent(progress.unrefreshed)
         if not silent:
             return progress
         self.unreachable = self.unreachable | silent
@@ -205,7 +207,7 @@ class Deployment:
             except automation.CommandError as error:
                 if not progress.errors:
                     progress.errors.append(last_error(error))
-        if dry and self._interrupted:
+        if dry and self._asked:
             raise UsageError("Stopped; nothing was written to a cluster.")
         return progress
 
@@ -219,17 +221,14 @@ class Deployment:
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
         """Let the engine finish what it began and save the state; a second Ctrl-C, or SIGTERM, kills it."""
-        asked = 0
 
         def stop(number: int, _frame: object) -> None:
-            nonlocal asked
-            asked += 1
-            self._interrupted = True
+            self._asked += 1
             self._console.print("Stopping: what is under way is finished and the state saved. Once more kills it.")
             if number == signal.SIGINT and sys.stdin.isatty():
                 # The terminal has sent it to the engine, too; a pipeline that gives up may know of this process alone.
                 return
-            late = threading.Timer(HEARD_WITHIN, self._pass_on, [asked])
+            late = threading.Timer(HEARD_WITHIN, self._pass_on, [self._asked])
             late.daemon = True
             late.start()
 

@@ -7,7 +7,7 @@ or upgrade takes it over, because it carries the release's name.
 import base64
 import gzip
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from operations.objects import written_by_us
 UNFINISHED = ("pending-install", "pending-upgrade", "pending-rollback", "uninstalling")
 ENDED = ("failed", "uninstalled", "uninstalling")
 """What a newest revision may be that isn't in force, and that nobody is at."""
+_LABELS = {"name", "status", "version"}
 REFUSED = "a recover marked it so: whoever was at it is gone"
 """In the record, where Helm writes why something failed."""
 
@@ -47,6 +48,11 @@ class Records:
     """By revision."""
     ours: bool = False
     """Whether this program's plugin wrote any of it, or the namespace it is in."""
+
+    @property
+    def newest(self) -> str:
+        """The status of the newest revision; empty where there is none."""
+        return self.statuses[max(self.statuses)] if self.statuses else ""
 
 
 @dataclass(frozen=True)
@@ -89,23 +95,29 @@ def judged(release: Release, records: Records) -> Judgement:
     if not in_force and not release.known:
         # Never finished: with its records gone Helm installs it anew, over whatever of it is there.
         return Judgement(release, statuses, removed=list(statuses))
-    newest = max(statuses)
-    if statuses[newest] in ENDED and not release.wanted:
+    if records.newest in ENDED and not release.wanted:
         # The engine removes it once more.
         return Judgement(release, statuses)
     failed = [revision for revision, status in statuses.items() if status in UNFINISHED]
-    if statuses[newest] == "uninstalled":
-        failed.append(newest)
-    misjudged = statuses[newest] == "failed" and not release.again
+    if records.newest == "uninstalled":
+        failed.append(max(statuses))
+    misjudged = records.newest == "failed" and not release.again
     return Judgement(release, statuses, failed=failed, unknown=in_force and not release.known, misjudged=misjudged)
 
 
 def recorded(api: Api, namespace: str) -> dict[str, Records]:
     """What Helm recorded of every release in a namespace, by name."""
-    ours = written_by_us(api.named(f"/api/v1/namespaces/{namespace}"))
+    return read(api.named(f"/api/v1/namespaces/{namespace}"), api.names(_path(namespace), labelSelector="owner=helm"))
+
+
+def read(namespace: dict[str, Any] | None, secrets: Iterable[dict[str, Any]]) -> dict[str, Records]:
+    """What Helm recorded of every release, by name, from the metadata of a namespace and of the Secrets in it."""
+    ours = written_by_us(namespace)
     found: dict[str, list[dict[str, Any]]] = {}
-    for metadata in api.names(_path(namespace), labelSelector="owner=helm"):
-        found.setdefault(metadata["labels"]["name"], []).append(metadata)
+    for metadata in secrets:
+        labels = metadata.get("labels") or {}
+        if labels.get("owner") == "helm" and labels.keys() >= _LABELS:
+            found.setdefault(labels["name"], []).append(metadata)
     return {
         name: Records(
             {int(each["labels"]["version"]): each["labels"]["status"] for each in revisions},

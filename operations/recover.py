@@ -259,15 +259,16 @@ def _tell(
     remedy = f"python -m operations recover --stack {stack} --yes"
     unknown = {judged.release.urn for judged in recovery.judgements if judged.unknown}
     for judged in recovery.judgements:
-        if judged.removed or judged.failed:
-            ending = "the record goes, and what it made stays" if judged.removed else "it is marked as failed"
-            what = f"Of release {judged.release.namespace}/{judged.release.name} {judged.told}; {ending}."
-            recovery.findings.append(RELEASE_PENDING.found(judged.release.cluster, what, remedy))
+        if judged.removed:
+            kind, ending = RELEASE_PENDING, "the record goes, and what it made stays"
+        elif judged.failed:
+            kind, ending = RELEASE_PENDING, "it is marked as failed"
         elif judged.misjudged:
-            what = (
-                f"Of release {judged.release.namespace}/{judged.release.name} {judged.told}; the next up upgrades it."
-            )
-            recovery.findings.append(RELEASE_FAILED.found(judged.release.cluster, what, remedy))
+            kind, ending = RELEASE_FAILED, "the next up upgrades it"
+        else:
+            continue
+        what = f"Of release {judged.release.namespace}/{judged.release.name} {judged.told}; {ending}."
+        recovery.findings.append(kind.found(judged.release.cluster, what, remedy))
     for creation in creations:
         entry, inputs = creation.entry, creation.entry["inputs"]
         if creation.is_release:

@@ -11,6 +11,7 @@ from typing import Any
 
 from components import product
 from components.settings import ClusterSettings, Settings, WorkerClusterSettings
+from operations import helm_records
 from operations.api import Api, Refused
 from operations.crds import COLLECTION
 from operations.findings import Finding, Kind
@@ -172,22 +173,20 @@ def look(
             objects[kind, named] = written_by_us(found)
     for path, own in collections.items():
         there = _there(api, path, [named.rpartition("/")[2] for kind, named in own if kind != RELEASE])
-        helms = [metadata for metadata in there.values() if (metadata.get("labels") or {}).get("owner") == "helm"]
+        namespace = own[0][1].partition("/")[0]
+        releases = helm_records.read(namespaces.get(namespace), there.values())
         for kind, named in own:
-            namespace, _, name = named.rpartition("/")
+            name = named.rpartition("/")[2]
             if kind != RELEASE:
                 if name in there:
                     objects[kind, named] = written_by_us(there[name])
-                continue
-            records = [metadata for metadata in helms if metadata["labels"].get("name") == name]
-            if records:
-                objects[kind, named] = any(map(written_by_us, [namespaces.get(namespace), *records]))
-                statuses = {int(each["labels"]["version"]): each["labels"]["status"] for each in records}
-                for status in statuses.values():
+            elif records := releases.get(name):
+                objects[kind, named] = records.ours
+                for status in records.statuses.values():
                     if status.startswith("pending-"):
                         pending[named] = status
-                if (newest := statuses[max(statuses)]) in ENDED:
-                    ended[named] = newest
+                if records.newest in ENDED:
+                    ended[named] = records.newest
     written = frozenset(key for key, ours in objects.items() if ours)
     return Seen(frozenset(objects), written, pending, ended, _there(api, COLLECTION, list(crds)))
 
@@ -226,10 +225,10 @@ def findings(
         there = seen[cluster.name]
         known = {(kind, named) for where, kind, named in ours.made if where == cluster.name}
         begun = {(kind, named) for where, kind, named in ours.begun if where == cluster.name}
-        # What `recover` would take in, for it can't tell our program's stacks, or others', apart either.
+        # By an up that was cut off, perhaps; what another stack made looks the same, to `recover` too.
         adopted = there.written if cluster.name in ours.clusters else frozenset()
-        pending = {named for named in there.pending if (RELEASE, named) in known | begun | adopted}
-        for named in sorted(pending):
+        pending = [named for named in there.pending if (RELEASE, named) in known | begun | adopted]
+        for named in pending:
             namespace, _, release = named.rpartition("/")
             yield PENDING_RELEASE.found(
                 cluster.name,
@@ -251,8 +250,7 @@ def findings(
             for where, kind, named in wanted
             if where == cluster.name and (kind, named) in there.objects - known and named not in pending
         ]
-        unfinished = [entry for entry in taken if entry in begun]
-        for kind, named in unfinished:
+        for kind, named in (entry for entry in taken if entry in begun):
             yield UNFINISHED.found(
                 cluster.name,
                 f"{kind.rpartition(':')[2]} {named} (context {cluster.context}) is there, but the state only knows "

@@ -33,7 +33,7 @@ class Runs(Deployment):
         self._engine: Any = SimpleNamespace(preview=None, up=None, destroy=None)
         self._console = Console(quiet=True)
         self._endings = list(endings)
-        self._interrupted = interrupted
+        self._asked = int(interrupted)
 
     def _run(self, operation: Any, *, dry: bool, watch: Any = None, **options: Any) -> Progress:
         self.refreshed.append(options["refresh"])
