@@ -5,6 +5,7 @@ import pulumi
 from components import configuration, product
 from components.addons import Addons, AddonsArgs
 from components.cluster import connect
+from components.completion import completion
 from components.fleet import Fleet, FleetArgs
 from components.management_plane import ManagementPlane, ManagementPlaneArgs
 from components.relay_exposure import RelayExposure, RelayExposureArgs, no_address
@@ -127,3 +128,5 @@ pulumi.export("relayAddress", relay.address)
 pulumi.export("relayNode", relay.node)
 pulumi.export("certificates", fleet.certificates)
 pulumi.export("clusters", fleet.identities)
+
+pulumi.run(completion)

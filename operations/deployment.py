@@ -20,14 +20,14 @@ from pulumi.automation.events import EngineEvent, StepEventMetadata
 from rich.console import Console
 
 from components.connection import HangingLoginError
-from components.settings import MANAGEMENT, Settings
+from components.settings import MANAGEMENT, ClusterSettings, Settings
 from components.settings import kubeconfig as kubeconfigs
-from operations import decryption, engine, leftovers, remembered, state
+from operations import decryption, engine, leftovers, state
 from operations.api import silence
 from operations.cli import last_error
 from operations.everywhere import unreachable
 from operations.findings import Finding
-from operations.preflight import Preflight, preflight
+from operations.preflight import Preflight, preflight, remembered
 from operations.progress import Progress
 from operations.stack import Stack, UsageError
 
@@ -63,11 +63,16 @@ class Deployment:
     @cached_property
     def unreachable(self) -> dict[str, str]:
         """By cluster, why it doesn't answer, asked once; raises UsageError for a login that hangs."""
-        silent = unreachable(self.settings.clusters)
+        silent = unreachable(self._clusters)
         hanging = [name for name, error in silent.items() if isinstance(error.__cause__, HangingLoginError)]
         if hanging:
             raise UsageError("\n".join(f"{name} can't be entered: {silent[name]}." for name in hanging))
         return {name: silence(error) for name, error in silent.items()}
+
+    @cached_property
+    def _clusters(self) -> list[ClusterSettings]:
+        """Those of the configuration, and those that an up takes away."""
+        return [*self.settings.clusters, *remembered.leaving(state.exported(self._stack), self.settings)]
 
     @cached_property
     def half_done(self) -> list[str]:
@@ -148,7 +153,9 @@ class Deployment:
 
         A refresh that fails on one cluster ends the run on all.
         """
-        progress = self._run(operation, dry=dry, refresh=not (self.unreachable or unless), **options)
+        refresh = not (self.unreachable or unless)
+        progress = self._run(operation, dry=dry, refresh=refresh, **options)
+        progress.refreshed = refresh
         silent = {} if self._asked else self._fallen_silent(progress.unrefreshed)
         if not silent:
             return progress
@@ -162,7 +169,7 @@ class Deployment:
 
     def _fallen_silent(self, names: Collection[str]) -> dict[str, str]:
         """Which of these clusters don't answer, or not each time, and why."""
-        clusters = [cluster for cluster in self.settings.clusters if cluster.name in names]
+        clusters = [cluster for cluster in self._clusters if cluster.name in names]
         return {name: silence(error) for _ in range(ATTEMPTS) for name, error in unreachable(clusters).items()}
 
     def _link(self, stack: str) -> None:

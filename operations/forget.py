@@ -12,9 +12,9 @@ from components import product
 from components.connection import HangingLoginError, LoginError, PluginMissingError, reason
 from components.settings import MANAGEMENT
 from operations import lock, state
-from operations import remembered as clusters
 from operations.api import Api, Refused, Unanswered
 from operations.deployment import Deployment
+from operations.preflight import remembered as clusters
 from operations.stack import UsageError
 from operations.state import State
 

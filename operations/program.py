@@ -2,7 +2,7 @@
 
 Owns the run of `__main__.py` and a monitor that records instead of deploying. What the SDK keeps
 semi-private (MockMonitor, the settings, the secret envelope, servers for callbacks, its debug messages) is touched here
-alone, but for the workspace and the stack that `engine.py` lends it.
+alone, but for the workspace and the stack that `engine.py` lends it, and the waiting of `components/completion.py`.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from typing import Any
 import pulumi
 from google.protobuf.json_format import MessageToDict
 from pulumi.runtime import _callbacks, mocks, rpc, settings
+from pulumi.runtime.stack import run_in_stack
 
 from components.settings import PROJECT
 from operations.stack import PROJECT_FOLDER
@@ -245,8 +246,10 @@ def given(config: Mapping[str, object]) -> dict[str, str]:
 
 
 def drained(program: Callable[[], None]) -> None:
-    """Run a program to the end of everything it started, so that absence can be asserted too."""
-    pulumi.runtime.test(program)()
+    """Run a program to the end of everything it started, as the engine has it run, so that absence can be asserted."""
+    # The one that mocks bring is finished, and takes no `pulumi.run`.
+    settings.ROOT.set(None)
+    asyncio.get_event_loop().run_until_complete(run_in_stack(program))
 
 
 def _name(urn: str) -> str:

@@ -29,7 +29,8 @@ _DONE = {
 # What is only read, or read no more, changes no cluster.
 _QUIET = {"same", "refresh", "read", "read-replacement", "discard", "discard-replaced"}
 _TRACEBACK = "Traceback (most recent call last)"
-_NOISE = ("KeyboardInterrupt", "asyncio.exceptions.CancelledError")
+# Of a resource that "failed to register" it is told what failed.
+_NOISE = ("KeyboardInterrupt", "asyncio.exceptions.CancelledError", "failed to register")
 
 
 @dataclass
@@ -51,8 +52,10 @@ class Progress:
         self.clusters = {name: ClusterProgress() for name in (SHARED, *clusters)}
         self.errors: list[str] = []
         self.warnings: list[str] = []
+        self.refreshed = False
+        """Whether what the clusters have was looked at first."""
         self.unrefreshed: set[str] = set()
-        """Where a refresh failed."""
+        """Where that failed."""
         self._steps: dict[str, tuple[str, str]] = {}
         """By URN, the cluster and operation of what was begun last."""
         self._console = console
@@ -120,6 +123,7 @@ class Progress:
         """The same for machines."""
         return {
             "seconds": round(time.monotonic() - self._began, 1),
+            "refreshed": self.refreshed and not self.unrefreshed,
             "changes": self.changes,
             "clusters": {
                 name: {"changed": cluster.changed, "unchanged": cluster.unchanged, "failed": cluster.failed}

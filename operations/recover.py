@@ -12,7 +12,7 @@ from pulumi.automation.events import StepEventMetadata
 
 from components.connection import reason
 from components.settings import ClusterSettings
-from operations import helm_records, leftovers, lock, remembered, state
+from operations import helm_records, leftovers, lock, state
 from operations.api import Api
 from operations.deployment import Deployment
 from operations.everywhere import look
@@ -20,6 +20,7 @@ from operations.findings import Finding, Kind
 from operations.helm_records import Judgement, Records, Release
 from operations.lock import Lock
 from operations.objects import written_by_us
+from operations.preflight import remembered
 from operations.stack import UsageError
 from operations.state import Entry, State
 
@@ -166,7 +167,8 @@ def _clusters(recovery: Recovery, deployment: Deployment, document: State) -> li
     settings = deployment.settings
     recovery.unseen |= deployment.unreachable
     found = [cluster for cluster in settings.clusters if cluster.name not in deployment.unreachable]
-    for name in set(remembered.names(document)) - {cluster.name for cluster in settings.clusters}:
+    configured = {cluster.name for cluster in settings.clusters}
+    for name in set(remembered.names(document)) - configured - deployment.unreachable.keys():
         if cluster := remembered.cluster(document, name, settings.management_cluster):
             found.append(cluster)
         else:

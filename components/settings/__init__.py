@@ -311,6 +311,8 @@ def _cluster_faults(raw: Mapping[str, object]) -> Iterator[str]:
     clusters |= {f"workers.{name}": _mapping(worker) for name, worker in workers.items()}
     if MANAGEMENT in workers:
         yield f"{PROJECT}:workers.{MANAGEMENT} takes the management cluster's name; call that worker something else."
+    if "default" in workers:
+        yield f"{PROJECT}:workers.default takes the name of Pulumi's own providers; call that worker something else."
     used: dict[tuple[Source, str], str] = {}
     known: dict[Source, kubeconfigs.Kubeconfig | None] = {}
     for where, cluster in clusters.items():
@@ -342,7 +344,8 @@ def _cluster_faults(raw: Mapping[str, object]) -> Iterator[str]:
         if context not in kubeconfig.contexts:
             yield (
                 f"{PROJECT}:{where} uses the context {context}, which {source} does not have; "
-                f"{nearest(context, kubeconfig.contexts[:20])}."
+                f"{nearest(context, kubeconfig.contexts[:20])}. If it went with its cluster, take the entry out, "
+                "and forget the cluster (docs/runbooks/access.md#no-answer)."
             )
         for stray in kubeconfig.strays(context):
             yield (

@@ -4,9 +4,9 @@ Owns the look at all clusters at once, and its order. What there is to find is d
 Nothing is written: what is posted are reviews, which no server keeps.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,13 @@ from components.charts import Charts
 from components.settings import ClusterSettings, Settings, WorkerClusterSettings
 from operations import charts, identity, state, trust
 from operations.api import Api, Refused
-from operations.everywhere import Looked, look
+from operations.everywhere import Looked, look, unreachable
 from operations.findings import Finding, Kind
-from operations.preflight import access, clusters, collisions, istio, permissions, platform, versions
+from operations.preflight import access, clusters, collisions, istio, permissions, platform, remembered, versions
 from operations.preflight.clusters import KUBE_SYSTEM
 from operations.preflight.ownership import Ownership
 from operations.record import Record
+from operations.state import State
 
 SECONDS = 90
 """Deadline of looking at a cluster, its login aside; what is compared last waits for other clusters' logins."""
@@ -73,8 +74,13 @@ def preflight(stack: str, settings: Settings) -> Preflight:
         reading = pool.submit(state.exported, stack)
         looked = look(settings.clusters, at, SECONDS)
         exported = reading.result()
-    findings = _findings(stack, settings, looked, Ownership.of(exported), demands)
-    return Preflight(findings, looked.unseen, state.half_done(exported))
+    leaving = remembered.leaving(exported, settings)
+    silent = unreachable(leaving)
+    findings = [
+        *_findings(stack, settings, looked, Ownership.of(exported), demands),
+        *_leaving(stack, settings, exported, leaving, silent),
+    ]
+    return Preflight(findings, looked.unseen | silent, state.half_done(exported))
 
 
 def _look(
@@ -153,6 +159,20 @@ def _findings(
         *istio.roots(settings, {name: cluster.root for name, cluster in own.items()}),
         *trust.findings(settings, {name: cluster.api for name, cluster in own.items()}, ours.made - ours.kept),
     ]
+
+
+def _leaving(
+    stack: str, settings: Settings, exported: State, leaving: list[ClusterSettings], silent: Mapping[str, Exception]
+) -> Iterator[Finding]:
+    """What is wrong with the clusters that an up takes away, where the state's contexts lead."""
+    there = [cluster for cluster in leaving if cluster.name not in silent]
+    found = [
+        *(access.finding(cluster, silent[cluster.name]) for cluster in leaving if cluster.name in silent),
+        *remembered.strangers(exported, there, settings.namespace),
+    ]
+    for finding in found:
+        forget = f"python -m operations forget {finding.where} --stack {stack}"
+        yield replace(finding, remedy=f"{finding.remedy}. If the cluster is gone for good: {forget}")
 
 
 def _chart(cluster: ClusterSettings) -> str:

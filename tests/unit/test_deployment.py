@@ -25,6 +25,7 @@ class Runs(Deployment):
     def __init__(self, *endings: Progress, interrupted: bool = False) -> None:
         clusters = [SimpleNamespace(name="cluster-1"), SimpleNamespace(name="cluster-2")]
         self.settings: Any = SimpleNamespace(clusters=clusters)
+        self._clusters: Any = clusters
         self.unreachable = {}
         self.half_done = []
         self._stack = "prod"
@@ -99,6 +100,7 @@ def test_a_cluster_that_comes_and_goes_is_left_unrefreshed_and_what_was_done_bef
     done = runs.up()
 
     assert runs.refreshed == [True, False]
+    assert done.report()["refreshed"] is False
     assert done.errors == []
     assert done.clusters["cluster-2"].changed == {"a": "update", "b": "create"}
     assert runs.unreachable == {"cluster-1": "refused"}
@@ -117,8 +119,7 @@ def test_a_preview_refreshes_nothing_while_a_release_is_half_done() -> None:
     runs = Runs(ending())
     runs.half_done = [f"{RELEASE}cluster-1-agent"]
 
-    runs.preview()
-
+    assert runs.preview().report()["refreshed"] is False
     assert runs.refreshed == [False]
 
 
@@ -137,7 +138,7 @@ def test_what_is_half_done_is_worn_before_an_up_refreshes(monkeypatch: pytest.Mo
     assert len(written) == 1
 
     runs.preview()
-    runs.up()
+    assert runs.up().report()["refreshed"] is True
     assert runs.refreshed == [True, True]
 
 

@@ -1,4 +1,4 @@
-from operations import remembered
+from operations.preflight import remembered
 from operations.state import PROVIDER
 
 

@@ -22,11 +22,12 @@ import pytest
 from pulumi.automation.events import StepEventMetadata
 
 from components.settings import Settings
-from operations import forget, helm_records, leftovers, lock, recover, remembered, state
+from operations import forget, helm_records, leftovers, lock, recover, state
 from operations.api import Refused, Unanswered
 from operations.everywhere import Looked
 from operations.helm_records import Records, Release, judged
 from operations.lock import Lock
+from operations.preflight import remembered
 from operations.recover import Recovery
 from operations.stack import PROJECT_FOLDER, UsageError
 

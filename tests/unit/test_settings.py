@@ -75,6 +75,8 @@ def test_a_worker_called_management_is_refused(config: dict[str, Any]) -> None:
     fault = only_fault(config | {"workers": {"management": {"context": "cluster-1"}}})
 
     assert "takes the management cluster's name" in fault
+    fault = only_fault(config | {"workers": {"default": {"context": "cluster-1"}}})
+    assert "takes the name of Pulumi's own providers" in fault
 
 
 @pytest.mark.parametrize("version", ["1.2", "v1.2.9", "latest", "^1.2.9", "1.2.x"])
@@ -152,6 +154,7 @@ def test_a_context_the_kubeconfig_lacks_is_refused_with_the_nearest(config: dict
 
     assert "gloo-mesh:workers.cluster-11 uses the context cluster-11" in fault
     assert "the nearest is cluster-1" in fault
+    assert "take the entry out, and forget the cluster" in fault
 
 
 def test_charts_that_were_never_brought_are_refused_with_the_command(config: dict[str, Any]) -> None:

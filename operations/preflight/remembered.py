@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from components.settings import ClusterSettings
+from components.settings import ClusterSettings, Settings
 from components.settings.fields import Source
 from operations import state
 from operations.api import SECONDS, Api
@@ -34,6 +34,13 @@ def cluster(document: State, name: str, like: ClusterSettings) -> ClusterSetting
     if not isinstance(inputs.get("kubeconfig"), str):
         return None
     return replace(like, name=name, kubeconfig=Source("path", inputs["kubeconfig"]), context=inputs["context"])
+
+
+def leaving(document: State, settings: Settings) -> list[ClusterSettings]:
+    """The clusters that the next up takes away, as the configuration has none of the name; but for encrypted ones."""
+    configured = {cluster.name for cluster in settings.clusters}
+    found = (cluster(document, name, settings.management_cluster) for name in names(document) if name not in configured)
+    return [left for left in found if left]
 
 
 def strangers(document: State, clusters: Iterable[ClusterSettings], namespace: str) -> list[Finding]:

@@ -1,0 +1,59 @@
+"""What is still registered when something fails, while the engine goes on: everything that doesn't need it."""
+
+import json
+from typing import Any
+
+import pytest
+from pulumi.runtime import mocks
+from pulumi.runtime.proto import resource_pb2
+from pulumi.runtime.stack import ResourceRegistrationFailed
+
+from operations import program
+from tests.unit.conftest import Run
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The names of what the engine says has failed."""
+    names: set[str] = set()
+    register = mocks.MockMonitor.RegisterResource
+
+    def registered(monitor: Any, request: Any) -> Any:
+        response = register(monitor, request)
+        if request.name in names:
+            response.result = resource_pb2.Result.FAIL
+        return response
+
+    monkeypatch.setattr(mocks.MockMonitor, "RegisterResource", registered)
+    return names
+
+
+def run(config: dict[str, Any]) -> Run:
+    """What is registered by a run that must fail."""
+    recording = program.recording("test", program.given(config), ["gloo-mesh:licenseKey"])
+    with recording as recorder, pytest.raises(ResourceRegistrationFailed):
+        program.drained(program.run)
+    return Run(recorder)
+
+
+def keys(stack: Run) -> set[str]:
+    return {registered.key for registered in stack.registered}
+
+
+def test_a_dead_worker_of_a_first_up_holds_up_itself_alone(
+    config: dict[str, Any], stack: Run, failing: set[str]
+) -> None:
+    failing |= {"cluster-2-namespace", "cluster-2-addons-namespace"}
+
+    done = run(config)
+
+    missing = [registered for registered in stack.registered if registered.key in keys(stack) - keys(done)]
+    assert "cluster-2-agent" in {registered.name for registered in missing}
+    assert [r.key for r in missing if "cluster-2" not in (r.provider, r.name.removesuffix("-registration"))] == []
+    assert json.loads(done.named("fleet-record").inputs["data"]["clusters"]).keys() == {"management", "cluster-1"}
+
+
+def test_what_fails_late_holds_up_nothing(config: dict[str, Any], stack: Run, failing: set[str]) -> None:
+    failing.add("cluster-2-addons-release")
+
+    assert keys(run(config)) == keys(stack)
