@@ -4,14 +4,18 @@ Owns what the client library leaves out or does without a deadline: credential p
 proxies with a password. Whatever goes wrong is one sentence, and never repeats a credential.
 """
 
+import atexit
 import base64
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
+import tempfile
 import urllib.parse
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 
 LOGIN_SECONDS = 30
 """Deadline of a credential plugin; signing in through a cloud takes a few."""
+SCRATCH = "gloo-mesh-run-"
+"""What the name of a folder with temporary files begins with, before the number of the process that they are of."""
 
 
 class AccessError(Exception):
@@ -66,7 +72,9 @@ def connected(cluster: ClusterSettings) -> "ApiClient":
     # Its default of three retries would make four deadlines of one.
     settings.retries = False
     try:
-        untyped.load_kube_config_from_dict(document, "it", client_configuration=settings, persist_config=False)
+        untyped.load_kube_config_from_dict(
+            document, "it", client_configuration=settings, persist_config=False, temp_file_path=_scratch(os.getpid())
+        )
     except (untyped.ConfigException, OSError, ValueError) as error:
         # What it says of files is wanted; a value that it can't decode isn't repeated.
         why = "" if isinstance(error, ValueError) else f": {error}"
@@ -85,6 +93,14 @@ def reason(error: Exception) -> str:
         return f"answers {untyped.status} {untyped.reason}"
     text = " ".join(str(error).split())[:200] or type(error).__name__
     return re.sub(r"//[^/@\s]*@", "//", text)
+
+
+@cache
+def _scratch(process: int) -> str:
+    """Where the client keeps certificates and keys as files: one that is killed leaves what can be told to be its."""
+    folder = tempfile.mkdtemp(prefix=f"{SCRATCH}{process}-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _signed_in(server: Mapping[str, Any], user: Mapping[str, Any]) -> dict[str, Any]:

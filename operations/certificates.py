@@ -9,15 +9,17 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
 from components import product
 from components.connection import reason
 from components.settings import MANAGEMENT, ClusterSettings, Settings, pem
-from operations import everywhere, licence
+from operations import everywhere, licence, renewals
 from operations.api import Api
 from operations.findings import Finding, Kind
 from operations.record import Record
+from operations.renewals import CLIENT, ROOT, SERVER, SIGNING, Renewal
 from operations.stack import UsageError
 
 SECONDS = 20
@@ -35,12 +37,8 @@ LICENCE_EXPIRED = Kind("licence-expired", "The vendor's pods need a licence that
 LICENCE_DUE = Kind("licence-due", "A new licence comes from the vendor, which takes its time.", "expiry")
 LICENCE_UNREADABLE = Kind("licence-unreadable", "The vendor's pods find no licence.", "expiry")
 
-Renewal = Literal["up", "rotation", "configuration", "issuer", "relay"]
-"""Who renews: an `up`; a staged rotation; whoever supplies the configuration; whoever makes the Secret; the relay."""
-
 SIGNED = "tls.crt"
 ANCHOR = "ca.crt"
-ROOT, SERVER, SIGNING, CLIENT = "relay-root", "relay-server", "relay-signing", "relay-client"
 ON_MANAGEMENT = {
     SERVER: (product.RELAY_SERVER_SECRET, SIGNED),
     SIGNING: (product.RELAY_SIGNING_SECRET, SIGNED),
@@ -197,16 +195,17 @@ class _Fleet:
         for name, (secret, key) in _places(cluster).items():
             text, known = seen.pems[name], self._known(cluster, name)
             where = f"{key} of Secret {secret} in namespace {self.settings.namespace}"
+            restored = renewals.restored(self.stack, self.settings, cluster, name)
             if text is None:
                 if known or self._existing(name):
-                    yield UNREADABLE.found(cluster.name, f"{where} is not there.", self._repair(cluster, name, secret))
+                    yield UNREADABLE.found(cluster.name, f"{where} is not there.", restored)
                 continue
             try:
                 # Agents read no further than the first block of ca.crt.
                 alone = pem.first_pem(text, where) if key == ANCHOR else text
                 begin, end = pem.lifetime(alone, where)
             except ValueError as error:
-                yield UNREADABLE.found(cluster.name, str(error), self._repair(cluster, name, secret))
+                yield UNREADABLE.found(cluster.name, str(error), restored)
                 continue
             prints = [hashlib.sha256(content.encode()).hexdigest() for content in (text, alone)]
             same = known is not None and known["sha256"] in prints
@@ -216,7 +215,7 @@ class _Fleet:
                 secret=secret,
                 end=end,
                 opens=end - min(_soon(name), (end - begin) / PATIENCE),
-                renewal=self._renewal(name),
+                renewal=renewals.by(self.settings, cluster, name),
                 sha256=known["sha256"] if known and same else prints[0],
                 live=True,
                 recorded=same if known else None,
@@ -229,7 +228,7 @@ class _Fleet:
         for name, (secret, _) in _places(cluster).items():
             if known := self._known(cluster, name):
                 end = datetime.fromisoformat(known["notAfter"])
-                opens, renewal = end - _soon(name), self._renewal(name)
+                opens, renewal = end - _soon(name), renewals.by(self.settings, cluster, name)
                 yield Certificate(cluster.name, name, secret, end, opens, renewal, known["sha256"], False, None)
 
     def unseen(self, cluster: ClusterSettings, error: Exception) -> Finding:
@@ -263,57 +262,18 @@ class _Fleet:
         absent = SIGNING if self.settings.pki.per_worker else CLIENT
         return self.record is not None and self.settings.pki.source == "existing" and name not in (absent, ROOT)
 
-    def _renewal(self, name: str) -> Renewal:
-        if name == CLIENT and not self.settings.pki.per_worker:
-            return "relay"
-        match self.settings.pki.source:
-            case "generated":
-                return "rotation" if name == ROOT else "up"
-            case "supplied":
-                return "configuration"
-            case "existing":
-                return "issuer"
-
     def _due(self, certificate: Certificate, cluster: ClusterSettings) -> Iterator[Finding]:
         what = f"{certificate.name} in Secret {certificate.secret}"
+        renew = partial(renewals.renewed, self.stack, self.settings, cluster, certificate.name)
         if certificate.end <= self.now:
             what += f" ended on {certificate.end:%Y-%m-%d}."
-            yield EXPIRED.found(cluster.name, what, self._renew(certificate, cluster, ended=True))
+            yield EXPIRED.found(cluster.name, what, renew(ended=True))
         elif certificate.opens <= self.now:
             left = days_left(certificate.end, self.now)
             what += (
                 f" ends on {certificate.end:%Y-%m-%d}, in {left} days; it is due since {certificate.opens:%Y-%m-%d}."
             )
-            yield DUE.found(cluster.name, what, self._renew(certificate, cluster, ended=False))
-
-    def _renew(self, certificate: Certificate, cluster: ClusterSettings, *, ended: bool) -> str:
-        on = self._kubectl(cluster)
-        match certificate.renewal:
-            case "up":
-                return f"{self.up} (and on a schedule, more often than every {pem.SOON.days} days)"
-            case "rotation":
-                return "plan a new root, as the page says; no up makes one by itself"
-            case "configuration":
-                own = (
-                    f"clients.{cluster.name}" if certificate.name == CLIENT else certificate.name.removeprefix("relay-")
-                )
-                return f"give a new one at gloo-mesh:pki.{own}, then: {self.up}"
-            case "issuer":
-                return f"have it renewed by whoever makes it: {on} get secret {certificate.secret}"
-            case "relay":
-                forget = f"{on} delete secret {certificate.secret}; then: " if ended else ""
-                return f"{forget}{on} rollout restart deployment {product.AGENT_RELEASE}"
-
-    def _repair(self, cluster: ClusterSettings, name: str, secret: str) -> str:
-        """How an unreadable certificate comes back."""
-        on = self._kubectl(cluster)
-        match self._renewal(name):
-            case "issuer":
-                return f"have it made anew by whoever makes it: {on} get secret {secret}"
-            case "relay":
-                return f"{on} delete secret {secret}; then: {on} rollout restart deployment {product.AGENT_RELEASE}"
-            case _:
-                return self.up
+            yield DUE.found(cluster.name, what, renew(ended=False))
 
     def _kubectl(self, cluster: ClusterSettings) -> str:
         return f"kubectl --context {cluster.context} --namespace {self.settings.namespace}"

@@ -11,6 +11,7 @@ import io
 import re
 import tarfile
 import urllib.request
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 import yaml
 
 from components import product
-from components.charts import LOCK, Chart, Charts, LockError, read_lock, write_lock
+from components.charts import LOCK, Chart, Charts, LockError, read_lock, required, write_lock
 from operations.stack import UsageError
 
 CRDS = "files/crds.yaml"
@@ -52,7 +53,16 @@ class Archive:
                 if document and document.get("kind") == "CustomResourceDefinition"
             ]
             return cls(str(metadata["name"]), str(metadata["version"]), _at_top(files, "values.yaml").decode(), crds)
-        except (OSError, EOFError, tarfile.TarError, yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError):
+        except (
+            OSError,
+            EOFError,
+            zlib.error,
+            tarfile.TarError,
+            yaml.YAMLError,
+            KeyError,
+            TypeError,
+            UnicodeDecodeError,
+        ):
             raise UsageError(
                 f"{origin} is not a packed Helm chart; give a .tgz that `helm package` or `helm pull` made."
             ) from None
@@ -126,7 +136,7 @@ def locked(folder: Path) -> list[Chart]:
 
 def values(folder: Path, name: str, version: str) -> str:
     """A vendored chart's default values, as the vendor wrote them."""
-    faults = list(Charts.faults(folder, version))
+    faults = list(Charts.faults(folder, version, [name]))
     if faults:
         raise UsageError("\n".join(faults))
     path = folder / Charts.load(folder, version).by_name[name].file
@@ -140,7 +150,7 @@ def demands(charts: Charts, name: str) -> Demands:
         files = dict(_files((charts.folder / chart.file).read_bytes()))
         metadata: Any = yaml.load(_at_top(files, "Chart.yaml"), yaml.CSafeLoader)
         text = printed(charts.folder, crds)
-    except (OSError, EOFError, tarfile.TarError, yaml.YAMLError, KeyError) as error:
+    except (OSError, EOFError, zlib.error, tarfile.TarError, yaml.YAMLError, KeyError) as error:
         raise UsageError(f"{chart.file} and {crds.file} can't be read: {error}.") from None
     # Schemas are most of the text, and the slow part of reading it.
     heads = re.sub(r"(?m)^(spec|status):\n(?: .*\n|- .*\n|\n)*", "", text)
@@ -158,10 +168,19 @@ def printed(folder: Path, chart: Chart) -> str:
 
 def verify(folder: Path) -> list[str]:
     """A sentence for every fault of every version in the lock."""
-    versions = sorted({chart.version for chart in locked(folder)})
-    if not versions:
+    known = {(chart.version, chart.name) for chart in locked(folder)}
+    if not known:
         raise UsageError(f"{folder} has no charts yet; bring them with: python -m operations charts pull VERSION")
-    return [fault for version in versions for fault in Charts.faults(folder, version)]
+    # Of a version that only agents lag behind at, there is no other chart.
+    return [
+        fault
+        for version in sorted({version for version, _ in known})
+        for fault in Charts.faults(
+            folder,
+            version,
+            [chart for chart in product.CHARTS if any((version, n) in known for n in required([chart]))],
+        )
+    ]
 
 
 def _download(address: str) -> tuple[bytes, str]:

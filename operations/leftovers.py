@@ -1,7 +1,7 @@
 """What a killed run leaves on this machine: provider processes, and the folder of their temporary files.
 
 Owns finding and removing both. A killed engine leaves its providers behind, and one that installs a Helm release goes
-on with it; a killed command leaves the copies of kubeconfigs that its providers made.
+on with it; a killed command leaves the copies of kubeconfigs that its providers made, and its own clients' keys.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from components.connection import SCRATCH
 from operations.findings import Finding, Kind
 from operations.stack import LAB, PROJECT_FOLDER
 
@@ -32,22 +33,21 @@ CREDENTIALS_LEFT = Kind(
 )
 SECONDS = 5
 _PLUGIN = "pulumi-resource-"
-_SCRATCH = "gloo-mesh-run-"
 
 
 @contextmanager
 def scratch() -> Iterator[str]:
     """A folder for the temporary files of one run, whose name tells whose it is; gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix=f"{_SCRATCH}{os.getpid()}-") as folder:
+    with tempfile.TemporaryDirectory(prefix=f"{SCRATCH}{os.getpid()}-") as folder:
         yield folder
 
 
 def folders() -> list[Path]:
     """The folders of this user's runs that are gone."""
     found: list[Path] = []
-    for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
+    for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
         with contextlib.suppress(FileNotFoundError):
-            named = re.match(rf"{_SCRATCH}(\d+)-", folder.name)
+            named = re.match(rf"{SCRATCH}(\d+)-", folder.name)
             if named and folder.stat().st_uid == os.getuid() and _gone(int(named[1]), folder):
                 found.append(folder)
     return found
@@ -77,7 +77,7 @@ def findings(stack: str) -> list[Finding]:
             what = f"Process {process.pid}, {_plugin(process.cmdline())}, still runs though its engine is gone."
             found.append(PROVIDER_LEFT.found("this machine", what, remedy))
     for folder in folders():
-        what = f"{folder} was left by a run that is gone; copies of kubeconfigs may be in it."
+        what = f"{folder} was left by a run that is gone; keys and copies of kubeconfigs may be in it."
         found.append(CREDENTIALS_LEFT.found("this machine", what, remedy))
     return found
 

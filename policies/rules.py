@@ -28,6 +28,8 @@ _MANAGEMENT = "management"
 _ON_MANAGEMENT = ("ManagementPlane", "RelayExposure", "IstioGateway", "VirtualMesh", "Fleet")
 _RELAY_KEYS = (product.RELAY_SERVER_SECRET, product.RELAY_SIGNING_SECRET, product.RELAY_ROOT_SECRET)
 
+# As the engine calls those that it makes by itself, of a plugin's version.
+_DEFAULT = re.compile(r"default(_.*)?")
 _PEM = re.compile(r"-----BEGIN ([A-Z ]+)-----.+?-----END \1-----", re.DOTALL)
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 # Gloo's licences and most bearer tokens are JSON web tokens (RFC 7519): a header that starts {" in base64.
@@ -39,7 +41,7 @@ def own_provider(args: ResourceValidationArgs, report: ReportViolation) -> None:
     """Kubernetes resources have an explicit provider, that of the component they belong to; providers a context."""
     if args.resource_type == "pulumi:providers:kubernetes":
         lacking = [key for key in ("kubeconfig", "context") if key not in set(args.props)]
-        if lacking and not args.name.startswith("default"):
+        if lacking and not _DEFAULT.fullmatch(args.name):
             report(
                 f"The provider {args.name} names no {' and no '.join(lacking)}, so it follows whatever is current "
                 "on the machine it runs on. Make it with connect() in components/cluster.py.",
@@ -48,7 +50,7 @@ def own_provider(args: ResourceValidationArgs, report: ReportViolation) -> None:
     if not args.resource_type.startswith("kubernetes:"):
         return
     provider = args.provider.name if args.provider else "default"
-    if provider.startswith("default"):
+    if _DEFAULT.fullmatch(provider):
         report(
             f"{_described(args)} has no provider of its own and goes to whatever kube context is current. Give it, "
             "or the component above it, the provider of its cluster.",

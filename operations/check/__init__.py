@@ -12,7 +12,7 @@ from components import product
 from components.connection import reason
 from components.settings import ClusterSettings, Settings
 from operations import everywhere
-from operations.api import FIRST_SECONDS, Api, Unanswered
+from operations.api import Api, Unanswered
 from operations.check import certificates, definitions, hand_changes, mesh, relay, releases, workloads
 from operations.check.relay import Gauges
 from operations.check.view import Fleet, View
@@ -105,7 +105,7 @@ def _fleet(stack: str, settings: Settings) -> Looked[Fleet]:
         record = Record.read(api, view.namespace)
         return Fleet(stack=stack, settings=settings, record=record, trust=view.secrets(), registered=registered)
 
-    return everywhere.look([settings.management_cluster], first, FIRST_SECONDS)
+    return everywhere.look([settings.management_cluster], first, SECONDS)
 
 
 def _seen(view: View) -> tuple[Cluster, Gauges | None]:

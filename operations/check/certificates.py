@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from components import product
 from components.settings import pem
 from components.settings.pem import Pem, PemPair, Trust, fingerprint
+from operations import renewals
 from operations.check.view import Fleet, Secrets, View
 from operations.findings import Finding, Kind
 
@@ -74,7 +75,7 @@ def management(view: View, held: Secrets) -> Iterator[Finding]:
     yield from changed.values()
     # What was replaced is told once.
     sound = {secret: content for secret, content in held.items() if secret not in changed}
-    yield from _unusable(view, _trust(view, sound), view.fleet.up)
+    yield from _unusable(view, pem.faults(_trust(view, sound)))
     yield from _expiring(view, sound, _MANAGEMENT)
 
 
@@ -105,10 +106,7 @@ def worker(view: View, held: Secrets) -> Iterator[Finding]:
         trust = Trust(authority="", root=root, clients={view.name: PemPair(shown, None)})
         # The root's own faults are the management cluster's.
         told = set(pem.faults(Trust(authority="", root=root)))
-        restarted = view.kubectl(f"rollout restart deployment {product.AGENT_DEPLOYMENT}")
-        anew = f"{view.kubectl(f'delete secret {product.RELAY_CLIENT_SECRET}')} && {restarted}"
-        remedy = view.fleet.up if per_worker else anew
-        yield from (finding for finding in _unusable(view, trust, remedy) if finding.what not in told)
+        yield from _unusable(view, (fault for fault in pem.faults(trust) if fault not in told))
         yield from _expiring(view, held, (issued,))
 
 
@@ -129,7 +127,15 @@ def _missing(view: View, held: Secrets, wanted: Mapping[str, Collection[str]]) -
         if lacking:
             called = f"Secret {name} in namespace {view.namespace}"
             what = f"{called} has no {', '.join(lacking)}." if name in held else f"There is no {called}."
-            yield MISSING.found(view.name, what, view.fleet.up)
+            yield MISSING.found(view.name, what, _restored(view, name))
+
+
+def _restored(view: View, secret: str) -> str:
+    for certificate, of in renewals.SECRETS.items():
+        if of == secret:
+            return renewals.restored(view.fleet.stack, view.fleet.settings, view.cluster, certificate)
+    # A token.
+    return view.fleet.up
 
 
 def _changed(view: View, held: Secrets, places: Places) -> Iterator[tuple[str, Finding]]:
@@ -176,14 +182,21 @@ def _root(held: Secrets) -> Pem | None:
         return Pem(name, content or "")
 
 
-def _unusable(view: View, trust: Trust, remedy: str) -> Iterator[Finding]:
-    for fault in pem.faults(trust):
-        yield UNUSABLE.found(view.name, fault, remedy)
+def _unusable(view: View, faults: Iterable[str]) -> Iterator[Finding]:
+    for fault in faults:
+        # A sentence names first what it is about.
+        named = [(fault.find(secret), name) for name, secret in renewals.SECRETS.items() if secret in fault]
+        _, certificate = min(named, default=(0, renewals.ROOT))
+        yield UNUSABLE.found(view.name, fault, _renewed(view, certificate, ended=True))
+
+
+def _renewed(view: View, certificate: str, *, ended: bool) -> str:
+    return renewals.renewed(view.fleet.stack, view.fleet.settings, view.cluster, certificate, ended=ended)
 
 
 def _expiring(view: View, held: Secrets, places: Places) -> Iterator[Finding]:
     """What ends soon of the certificates that are on the record; others renew themselves."""
-    settings, record = view.fleet.settings, view.fleet.record
+    record = view.fleet.record
     for name, secret, key in {name: (name, secret, key) for name, secret, key in reversed([*places])}.values():
         content = held.get(secret, {}).get(key)
         if not record or name not in record.certificates or not content:
@@ -191,6 +204,6 @@ def _expiring(view: View, held: Secrets, places: Places) -> Iterator[Finding]:
         end = datetime.fromisoformat(pem.end(content))
         left = end - datetime.now(UTC)
         if timedelta() < left < pem.SOON:
-            supplied = "Bring a new one (docs/own-pki.md), then: " if settings.pki.source == "supplied" else ""
+            certificate = name if name in renewals.SECRETS else renewals.CLIENT
             what = f"{key} of Secret {secret} in namespace {view.namespace} ends on {end:%Y-%m-%d}."
-            yield EXPIRING.found(view.name, what, supplied + view.fleet.up)
+            yield EXPIRING.found(view.name, what, _renewed(view, certificate, ended=False))

@@ -117,7 +117,10 @@ def connections(fleet: Fleet, found: Gauges) -> Iterator[Finding]:
         yield STRANGER.found(settings.management_cluster.name, what, remedy)
     for name in sorted(registered - connected - contexts.keys()):
         what = f"{product.CLUSTER_KIND} {name} is neither a worker of the configuration nor connected."
-        remedy = f"{fleet.up}; or, where that cluster is gone: python -m operations forget {name} --stack {fleet.stack}"
+        forget = f"python -m operations forget {name} --stack {fleet.stack}"
+        delete = f"kubectl --context {settings.management_cluster.context} -n {settings.namespace} delete "
+        delete += f"{product.CLUSTER_PLURAL}.{product.CLUSTER_API_VERSION.partition('/')[0]} {name}"
+        remedy = f"{fleet.up}; where that cluster is gone: {forget}; where it was made by hand: {delete}"
         yield AGENTLESS.found(settings.management_cluster.name, what, remedy)
 
 

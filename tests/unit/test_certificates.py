@@ -169,7 +169,7 @@ def test_a_root_is_due_in_its_last_half_year_because_a_new_one_is_planned(
     found = look()
 
     assert codes(found) == [("certificate-due", "management")]
-    assert found.findings[0].remedy == "plan a new root, as the page says; no up makes one by itself"
+    assert found.findings[0].remedy == "plan a new root, as docs/own-pki.md says; no up makes one by itself"
 
 
 def test_a_certificate_ends_with_the_intermediate_below_it(fleet: Objects, look: Callable[..., Expiry]) -> None:
@@ -197,7 +197,10 @@ def test_what_somebody_else_makes_is_renewed_by_them(fleet: Objects, look: Calla
     found = look(pki={"source": "existing"}, management=management)
 
     assert codes(found) == []
-    assert {c.renewal for c in found.certificates} == {"issuer"}
+    # The root on a worker is this program's copy.
+    ours = [(c.name, c.cluster) for c in found.certificates if c.renewal == "up"]
+    assert ours == [("relay-root", "cluster-1"), ("relay-root", "cluster-2")]
+    assert {c.renewal for c in found.certificates} == {"issuer", "up"}
     assert one(found, "relay-server", "management").recorded is None
     del fleet["management"][SERVER_SECRET]
     again = look(pki={"source": "existing"}, management=management)

@@ -4,6 +4,8 @@ import base64
 import dataclasses
 import json
 import os
+import secrets
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,6 +93,16 @@ def test_a_proxys_password_is_not_repeated(cluster: Callable[..., ClusterSetting
 
     assert told
     assert CANARY not in told
+
+
+def test_a_clients_key_lies_where_it_is_found_after_a_kill(cluster: Callable[..., ClusterSettings]) -> None:
+    key = base64.b64encode(secrets.token_bytes()).decode()
+    user = {"client-certificate-data": key, "client-key-data": key}
+    settings: Any = connection.connected(cluster(user, server="https://127.0.0.1:9")).configuration
+
+    folder = Path(settings.key_file).parent
+    assert folder.name.startswith(f"gloo-mesh-run-{os.getpid()}-")
+    assert folder.parent == Path(tempfile.gettempdir())
 
 
 def test_keys_that_are_no_keys_are_not_repeated(cluster: Callable[..., ClusterSettings]) -> None:

@@ -203,6 +203,7 @@ def test_a_provider_that_follows_the_current_context_is_refused(pack: Pack) -> N
 
 def test_a_default_provider_is_told_of_by_what_uses_it_alone(pack: Pack) -> None:
     assert refusals(pack, "own-provider", Resource("pulumi:providers:kubernetes", {}, name="default_4_32_0")) == []
+    assert refusals(pack, "own-provider", Resource("pulumi:providers:kubernetes", {}, name="default-eu")) != []
 
 
 @pytest.mark.parametrize("name", ["relay-root-tls-secret", "relay-tls-signing-secret", "relay-server-tls-secret"])

@@ -12,7 +12,7 @@ import pytest
 from components.charts import read_lock, write_lock
 from components.settings import Settings
 from components.upgrade import before_upgrade
-from operations import program
+from operations import charts, program
 from tests.unit.conftest import Run, vendor
 from tests.unit.test_settings import faults, only_fault
 
@@ -60,6 +60,10 @@ def test_a_version_that_pins_nothing_is_refused_for_the_fleet_and_for_a_worker(
 
 def test_a_lagging_agents_charts_must_be_vendored_and_no_others_of_its_version(lagging: dict[str, Any]) -> None:
     assert Settings.parse(lagging, ("licenseKey",))
+    agents = [chart for chart in read_lock(Path("charts")) if "agent" in chart.name or chart.version == "1.2.9"]
+    write_lock(Path("charts"), agents)
+    assert Settings.parse(lagging, ("licenseKey",))
+    assert charts.verify(Path("charts")) == []
 
     kept = [
         chart for chart in read_lock(Path("charts")) if (chart.name, chart.version) != ("enterprise-agent", "1.2.8")

@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -39,11 +40,18 @@ def chart(name: str = "enterprise-agent", version: str = "1.2.9", more: dict[str
     return packed(files | {f"{name}/{path}": text for path, text in (more or {}).items()})
 
 
+def damaged() -> bytes:
+    """A chart whose compression goes wrong in the middle of a file."""
+    files = zlib.decompress(packed({"a/Chart.yaml": "x" * 100_000}), wbits=31)
+    packer = zlib.compressobj(wbits=31)
+    return packer.compress(files[:50_000]) + packer.flush(zlib.Z_FULL_FLUSH) + b"\x07" * 100
+
+
 @pytest.mark.parametrize(
     "content",
-    [b"", b"not gzip", packed({"a/b": "c"}), packed({"a/Chart.yaml": "["})],
+    [b"", b"not gzip", damaged(), packed({"a/b": "c"}), packed({"a/Chart.yaml": "["})],
     # An archive's bytes have the time in them, and two workers of one run must know a test by one name.
-    ids=["empty", "no archive", "no chart", "no YAML"],
+    ids=["empty", "no archive", "damaged", "no chart", "no YAML"],
 )
 def test_a_file_that_is_no_chart_is_refused_by_name(content: bytes, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"x\.tgz is not a packed Helm chart"):

@@ -1,0 +1,77 @@
+"""Who brings a certificate that ends or is gone, and the command for it.
+
+Owns that rule, for whoever finds such a certificate.
+"""
+
+from typing import Literal
+
+from components import product
+from components.settings import MANAGEMENT, ClusterSettings, Settings, pem
+
+Renewal = Literal["up", "rotation", "configuration", "issuer", "relay"]
+"""An `up`; a staged rotation; whoever supplies the configuration; whoever makes the Secret; the relay."""
+
+ROOT, SERVER, SIGNING, CLIENT = "relay-root", "relay-server", "relay-signing", "relay-client"
+SECRETS = {
+    ROOT: product.RELAY_ROOT_SECRET,
+    SERVER: product.RELAY_SERVER_SECRET,
+    SIGNING: product.RELAY_SIGNING_SECRET,
+    CLIENT: product.RELAY_CLIENT_SECRET,
+}
+
+
+def by(settings: Settings, cluster: ClusterSettings, name: str) -> Renewal:
+    """Who renews a certificate on a cluster; on workers the root is always this program's copy."""
+    if name == CLIENT and not settings.pki.per_worker:
+        return "relay"
+    match settings.pki.source:
+        case "generated":
+            return "rotation" if name == ROOT else "up"
+        case "supplied":
+            return "configuration"
+        case "existing":
+            return "up" if name == ROOT and cluster.name != MANAGEMENT else "issuer"
+
+
+def renewed(stack: str, settings: Settings, cluster: ClusterSettings, name: str, *, ended: bool) -> str:
+    """What brings another certificate in place of one that ends, has ended or is of no use."""
+    match by(settings, cluster, name):
+        case "up":
+            return f"{_up(stack)} (and on a schedule, more often than every {pem.SOON.days} days)"
+        case "rotation":
+            return "plan a new root, as docs/own-pki.md says; no up makes one by itself"
+        case "configuration":
+            own = f"clients.{cluster.name}" if name == CLIENT else name.removeprefix("relay-")
+            return f"give a new one at gloo-mesh:pki.{own}, then: {_up(stack)}"
+        case "issuer":
+            return f"have it renewed by whoever makes it: {_kubectl(settings, cluster)} get secret {SECRETS[name]}"
+        case "relay":
+            return _asked_anew(settings, cluster) if ended else _restarted(settings, cluster)
+
+
+def restored(stack: str, settings: Settings, cluster: ClusterSettings, name: str) -> str:
+    """What brings a certificate back whose Secret is gone, or holds something else."""
+    match by(settings, cluster, name):
+        case "issuer":
+            return f"have it made anew by whoever makes it: {_kubectl(settings, cluster)} get secret {SECRETS[name]}"
+        case "relay":
+            return _asked_anew(settings, cluster)
+        case _:
+            return _up(stack)
+
+
+def _up(stack: str) -> str:
+    return f"python -m operations up --stack {stack}"
+
+
+def _asked_anew(settings: Settings, cluster: ClusterSettings) -> str:
+    forget = f"{_kubectl(settings, cluster)} delete secret {product.RELAY_CLIENT_SECRET}"
+    return f"{forget} && {_restarted(settings, cluster)}"
+
+
+def _restarted(settings: Settings, cluster: ClusterSettings) -> str:
+    return f"{_kubectl(settings, cluster)} rollout restart deployment {product.AGENT_DEPLOYMENT}"
+
+
+def _kubectl(settings: Settings, cluster: ClusterSettings) -> str:
+    return f"kubectl --context {cluster.context} --namespace {settings.namespace}"
