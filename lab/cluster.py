@@ -42,6 +42,8 @@ _choosing_ports = threading.Lock()
 WRITING_VERBS = {"create", "update", "patch", "delete", "deletecollection"}
 # Collecting garbage less often makes starting a quarter cheaper; the limit keeps that from costing memory.
 THRIFT = {"GOGC": "400", "GOMEMLIMIT": "600MiB"}
+# In milliseconds.
+QUIET = {"heartbeat-interval": "500", "election-timeout": "5000"}
 # What these look after doesn't occur in the lab; their caches would cost memory in every cluster.
 IDLE_CONTROLLERS = (
     "certificatesigningrequest-approving",
@@ -182,8 +184,6 @@ class Cluster:
             "kubeFeatureGates": "MutatingAdmissionPolicy=true",
             "kubeRuntimeConfig": "admissionregistration.k8s.io/v1beta1=true",
             "disableQPSLimits": True,
-            # Five times this passes before a kwok that was started again looks after its nodes; else 200 seconds.
-            "nodeLeaseDurationSeconds": 1,
             **dict(zip((*names, "kubeSchedulerPort", "kwokControllerPort"), ports, strict=True)),
         }
         alone = {"key": "leader-elect", "value": "false"}
@@ -200,6 +200,10 @@ class Cluster:
                 ],
             },
             {"name": "kube-scheduler", "extraArgs": [alone]},
+            # Without leases it looks after its nodes at once, and an idle cluster does half of what it did.
+            {"name": "kwok-controller", "extraArgs": [{"key": "node-lease-duration-seconds", "value": "0"}]},
+            # It has nobody to be heard by.
+            {"name": "etcd", "extraArgs": [{"key": k, "value": v} for k, v in QUIET.items()]},
         ]
         return {
             "apiVersion": "config.kwok.x-k8s.io/v1alpha1",

@@ -69,6 +69,19 @@ def test_healthy_clusters_complete_though_one_flaps(fleet: Fleet, proxy: Proxy) 
     fleet.up()
 
 
+def test_a_dead_worker_that_leaves_holds_up_no_other(fleet: Fleet) -> None:
+    fleet.lab.stop(SICK)
+    fleet.configure("workers", {HEALTHY: {}})
+    report = up_with_another_licence(fleet, "leaving", fails=True)
+    fleet.configure("workers", {SICK: {}, HEALTHY: {}})
+    fleet.lab.start(SICK)
+
+    assert set(report["unreachable"]) == {SICK}
+    assert [finding["code"] for finding in report["findings"]] == ["no-answer"]
+    assert changed(report, [HEALTHY]) == {HEALTHY: UPGRADED[HEALTHY]}
+    fleet.up()
+
+
 def test_a_look_that_is_ended_leaves_no_credentials_behind(fleet: Fleet) -> None:
     with hanging(fleet.lab), fleet.start("check") as running:
         awaited(lambda: any(fleet.scratch.iterdir()))

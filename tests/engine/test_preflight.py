@@ -607,6 +607,8 @@ def key(need: Need) -> tuple[str, str, tuple[str, ...]]:
 def test_what_a_half_finished_up_made_is_its_own(fleet: Fleet, looker: Looker, half: Report) -> None:
     assert set(half["unreachable"]) == {"cluster-2"}
     assert [finding["code"] for finding in half["findings"]] == ["no-answer"]
+    assert fleet.registrations().keys() == {"cluster-1"}
+    assert fleet.apps("cluster-1").read_namespaced_deployment("enterprise-agent", "gloo-mesh")
 
     assert looker.told() == []
     assert fleet.report("preflight")["findings"] == []
@@ -647,6 +649,30 @@ def test_nothing_is_removed_where_the_contexts_of_the_last_run_lead_elsewhere(
     assert recovered.returncode == 2
     assert json.loads(recovered.stdout)["unseen"].keys() >= swapped.keys()
     assert fleet.writes() == writes
+
+
+@pytest.mark.parametrize(
+    ("reached", "code"),
+    [({"context": "cluster-1"}, "another-cluster"), ({"kubeconfig": "kubeconfig-nowhere"}, "no-answer")],
+    ids=["elsewhere", "nowhere"],
+)
+def test_a_worker_that_leaves_is_looked_for_where_it_is_taken_away(
+    looker: Looker,
+    deployed: Report,
+    restricted_kubeconfig: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    reached: dict[str, str],
+    code: str,
+) -> None:
+    document = json.loads(json.dumps(looker.exported))
+    (provider,) = [e["inputs"] for e in state.entries(document) if e["urn"].endswith(f"{PROVIDER}::cluster-2")]
+    provider |= {key: value.replace("kubeconfig", str(restricted_kubeconfig)) for key, value in reached.items()}
+    monkeypatch.setattr(looker, "exported", document)
+
+    (finding,) = looker.findings({"workers": {"cluster-1": {}}})
+
+    assert (finding.kind.code, finding.where) == (code, "cluster-2")
+    assert "operations forget cluster-2 --stack preflight" in finding.remedy
 
 
 def test_a_release_that_was_cut_off_later_is_told(fleet: Fleet, looker: Looker, deployed: Report) -> None:
