@@ -652,21 +652,21 @@ def test_nothing_is_removed_where_the_contexts_of_the_last_run_lead_elsewhere(
 
 
 @pytest.mark.parametrize(
-    ("reached", "code"),
-    [({"context": "cluster-1"}, "another-cluster"), ({"kubeconfig": "kubeconfig-nowhere"}, "no-answer")],
-    ids=["elsewhere", "nowhere"],
+    ("context", "file", "code"),
+    [("cluster-1", "kubeconfig-restricted", "another-cluster"), ("cluster-2", "kubeconfig-nowhere", "no-answer")],
 )
 def test_a_worker_that_leaves_is_looked_for_where_it_is_taken_away(
     looker: Looker,
     deployed: Report,
     restricted_kubeconfig: Path,
     monkeypatch: pytest.MonkeyPatch,
-    reached: dict[str, str],
+    context: str,
+    file: str,
     code: str,
 ) -> None:
     document = json.loads(json.dumps(looker.exported))
     (provider,) = [e["inputs"] for e in state.entries(document) if e["urn"].endswith(f"{PROVIDER}::cluster-2")]
-    provider |= {key: value.replace("kubeconfig", str(restricted_kubeconfig)) for key, value in reached.items()}
+    provider |= {"context": context, "kubeconfig": str(restricted_kubeconfig.with_name(file))}
     monkeypatch.setattr(looker, "exported", document)
 
     (finding,) = looker.findings({"workers": {"cluster-1": {}}})
