@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= 2
+# Tests start hundreds of commands; without bytecode each would compile the program anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test lint unit reference bench sweep clean
 

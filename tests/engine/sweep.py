@@ -127,7 +127,7 @@ class Sweep:
             self._keep(run)
             self.fleet.configure("version", version)
             self.proxy.count()
-            self.fleet.up()
+            self.fleet.settle()
             self.writes[run] = list(self.proxy.writes)
             self.endings[run] = self._ending()
 
@@ -266,7 +266,7 @@ class Sweep:
 
     def _keep(self, run: Run) -> None:
         """Note what the clusters and the backend hold, as the start of a run."""
-        with self._stopped():
+        with self._still():
             for place, kept in self._places(run):
                 shutil.copytree(place, kept)
 
@@ -284,6 +284,19 @@ class Sweep:
             (self.lab.root / "state", kept / "state"),
             *((self.lab.root / "kwok/clusters" / cluster / "etcd", kept / cluster) for cluster in self.lab.clusters()),
         ]
+
+    @contextlib.contextmanager
+    def _still(self) -> Iterator[None]:
+        """While no etcd writes: what lies there is what a power cut would leave."""
+        found = components(self.lab.root / "kwok/clusters")
+        etcds = [process for _, name, process in found if name == "etcd"]
+        for process in etcds:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in etcds:
+                process.resume()
 
     @contextlib.contextmanager
     def _stopped(self) -> Iterator[None]:

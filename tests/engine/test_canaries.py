@@ -26,6 +26,7 @@ from kubernetes import client
 
 from lab.fleet import MANAGEMENT, Lab
 from tests.authority import DAY, root
+from tests.engine.conftest import pulumi_home
 from tests.engine.fleet import CLIENT_SECRET as CLIENT_SECRET_NAME
 from tests.engine.fleet import Fleet
 
@@ -148,7 +149,17 @@ def planted() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def fleet(lab: Lab, planted: dict[str, str]) -> Fleet:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Pulumi's own folder, with a log of each run, as everybody's."""
+    folder = pulumi_home(tmp_path_factory.mktemp("pulumi"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PULUMI_HOME", str(folder))
+        patch.delenv("GOGC")
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def fleet(lab: Lab, home: Path, planted: dict[str, str]) -> Fleet:
     """The lab stack with every kind of secret there is; not deployed yet."""
     passed = {"agent": {"enterpriseAgent": {"env": [{"name": "PASSED", "value": {"secret": "passed"}}]}}}
     fleet = Fleet(
@@ -255,11 +266,10 @@ def test_no_process_was_given_a_secret_as_an_argument(lived: Lived) -> None:
     assert [lived.canaries.found(arguments) for arguments in lived.arguments if lived.canaries.found(arguments)] == []
 
 
-def test_no_state_log_or_temporary_file_holds_a_secret(fleet: Fleet, lived: Lived) -> None:
+def test_no_state_log_or_temporary_file_holds_a_secret(fleet: Fleet, home: Path, lived: Lived) -> None:
     clusters = [fleet.lab.root / "kwok/clusters" / cluster / "logs" for cluster in fleet.lab.clusters()]
     others = [path for path in fleet.lab.root.iterdir() if path.name not in ("kwok", "bin", "kubeconfig", "passphrase")]
-    pulumi = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi")
-    own = [path for path in pulumi.iterdir() if path.name != "plugins"] if pulumi.is_dir() else []
+    own = [path for path in home.iterdir() if path.name != "plugins"]
 
     searched = dict(_in_files(lived.canaries, [*clusters, *others, *own]))
 
@@ -267,6 +277,7 @@ def test_no_state_log_or_temporary_file_holds_a_secret(fleet: Fleet, lived: Live
     for kind in ("stacks", "history", "backups"):
         assert any(path.startswith(f"{state}/{kind}") for path in searched), f"no {kind} to search"
     assert any(path.endswith("logs/audit.log") for path in searched)
+    assert any(path.startswith(str(home / "logs")) for path in searched)
     assert {path: names for path, names in searched.items() if names} == {}
 
 
@@ -334,6 +345,19 @@ def test_certificates_are_the_recorded_ones_and_an_up_renews_them(lived: Lived) 
     assert "gloo_mesh_certificate_not_after_seconds{" in lived.outputs["certificates --prometheus"].stdout
 
 
+def test_a_plan_says_what_the_deployment_did_without_an_engine(fleet: Fleet, lived: Lived) -> None:
+    plan = json.loads(lived.outputs["plan --json"].stdout)
+    planned = {resource["name"] for resources in plan["clusters"].values() for resource in resources}
+    state = json.loads(fleet.pulumi("stack", "export"))["deployment"]["resources"]
+    deployed = {
+        resource["urn"].rpartition("::")[2]
+        for resource in state
+        if not resource["type"].startswith(("pulumi:", "gloo-mesh:"))
+    }
+
+    assert planned == deployed
+
+
 def test_a_certificate_that_ends_and_a_worker_that_is_down_are_told(fleet: Fleet, lived: Lived) -> None:
     core = fleet.core(MANAGEMENT)
     name = "relay-server-tls-secret"
@@ -345,7 +369,6 @@ def test_a_certificate_that_ends_and_a_worker_that_is_down_are_told(fleet: Fleet
         done = fleet.run("certificates", "--json")
         gathered = fleet.run("gather", "--output", str(fleet.lab.root / "down.tar.gz"))
     finally:
-        fleet.lab.start(WORKER)
         core.patch_namespaced_secret(name, "gloo-mesh", {"data": {"tls.crt": before.data["tls.crt"]}})
 
     report = json.loads(done.stdout)
@@ -359,19 +382,6 @@ def test_a_certificate_that_ends_and_a_worker_that_is_down_are_told(fleet: Fleet
     assert rows["relay-root", WORKER]["live"] is False
     assert gathered.returncode == 1
     assert f"could not be had: {WORKER}: " in gathered.stderr
-
-
-def test_a_plan_says_what_the_deployment_did_without_an_engine(fleet: Fleet, lived: Lived) -> None:
-    plan = json.loads(lived.outputs["plan --json"].stdout)
-    planned = {resource["name"] for resources in plan["clusters"].values() for resource in resources}
-    state = json.loads(fleet.pulumi("stack", "export"))["deployment"]["resources"]
-    deployed = {
-        resource["urn"].rpartition("::")[2]
-        for resource in state
-        if not resource["type"].startswith(("pulumi:", "gloo-mesh:"))
-    }
-
-    assert planned == deployed
 
 
 def _failing_up(fleet: Fleet) -> subprocess.CompletedProcess[str]:
@@ -410,7 +420,7 @@ def _in_files(canaries: Canaries, below: Iterable[Path]) -> Iterator[tuple[str, 
     for path in (path for start in below for path in ([start] if start.is_file() else start.rglob("*"))):
         if path.is_file() and not path.is_symlink():
             content = path.read_bytes()
-            if path.name.endswith((".gz", ".tgz")):
+            if content.startswith(b"\x1f\x8b"):
                 content = gzip.GzipFile(fileobj=io.BytesIO(content)).read()
             yield str(path), canaries.found(content) | canaries.found(str(path).encode())
 

@@ -49,7 +49,8 @@ def fleet(lab: Lab) -> Fleet:
     """The lab stack on three clusters, with a login for its dashboard and one mesh; not deployed yet."""
     dashboard = {"authentication": "oidc", "oidc": OIDC}
     mesh = {"globalAccessPolicy": "ENABLED"}
-    fleet = Fleet(lab, "engine", {"gloo-mesh:dashboard": dashboard, "gloo-mesh:virtualMesh": mesh})
+    changes = {"gloo-mesh:dashboard": dashboard, "gloo-mesh:virtualMesh": mesh, "gloo-mesh:protect": True}
+    fleet = Fleet(lab, "engine", changes)
     fleet.pulumi("config", "set", "--secret", "gloo-mesh:oidcClientSecret", given=CLIENT_SECRET)
     return fleet
 
@@ -85,13 +86,16 @@ def test_a_preview_of_nothing_shows_creations_only(previewed: Report) -> None:
     assert set(changed(previewed)) == {"certificates", "management", *WORKERS}
 
 
-def test_a_preview_writes_nothing(fleet: Fleet, deployed: Report) -> None:
-    # Looked at before the first up wrote; see `deployed`. A preview of a deployed fleet must not either.
+def test_a_preview_of_a_change_of_management_alone_leaves_the_workers_unchanged_and_writes_nothing(
+    fleet: Fleet, deployed: Report
+) -> None:
+    # Nor did the first one write, which was looked at before the up; see `deployed`.
     before = fleet.writes()
     fleet.configure("relay", RELAY | {"readyWithin": "7m"})
-    fleet.preview()
+    seen = changed(fleet.preview())
     fleet.configure("relay", RELAY)
 
+    assert seen == {"management": {"management-release": "update"}}
     assert fleet.writes() == before
 
 
@@ -219,14 +223,6 @@ def test_a_second_up_changes_nothing_writes_nothing_touches_nothing(fleet: Fleet
     assert fleet.versions() == versions
 
 
-def test_a_refresh_finds_no_drift(fleet: Fleet, deployed: Report) -> None:
-    # `operations preview` refreshes whenever every cluster answers.
-    report = fleet.preview()
-
-    assert report["unreachable"] == {}
-    assert report["changes"] == {}
-
-
 def test_a_deleted_secret_and_an_edited_label_are_seen_and_repaired(fleet: Fleet, deployed: Report) -> None:
     core = fleet.core("cluster-1")
     core.delete_namespaced_secret("relay-identity-token-secret", "gloo-mesh")
@@ -241,16 +237,14 @@ def test_a_deleted_secret_and_an_edited_label_are_seen_and_repaired(fleet: Fleet
     assert fleet.secret("cluster-1", "relay-identity-token-secret") == fleet.secret(
         MANAGEMENT, "relay-identity-token-secret"
     )
-    assert fleet.preview()["changes"] == {}
 
 
-def test_a_change_of_management_alone_leaves_the_workers_unchanged_in_a_preview(fleet: Fleet, deployed: Report) -> None:
-    fleet.configure("relay", RELAY | {"readyWithin": "6m"})
+def test_a_refresh_finds_no_drift_after_a_repair(fleet: Fleet, deployed: Report) -> None:
+    # `operations preview` refreshes whenever every cluster answers.
+    report = fleet.preview()
 
-    seen = changed(fleet.preview())
-
-    assert seen == {"management": {"management-release": "update"}}
-    fleet.configure("relay", RELAY)
+    assert report["unreachable"] == {}
+    assert report["changes"] == {}
 
 
 def test_a_moved_address_reaches_the_agents(fleet: Fleet, deployed: Report) -> None:
@@ -324,8 +318,6 @@ def test_an_up_that_would_lock_its_own_identity_out_is_refused_before_anything_i
     fleet.up()
     webhooks: Any = client.AdmissionregistrationV1Api(fleet.api(MANAGEMENT)).list_validating_webhook_configuration()
     assert "rbac-webhook" in [webhook.metadata.name for webhook in webhooks.items]
-    fleet.configure("rbac", None)
-    fleet.settle()
 
 
 def test_a_webhook_that_isnt_ready_is_awaited(fleet: Fleet, deployed: Report) -> None:
@@ -352,8 +344,6 @@ def test_a_webhook_that_isnt_ready_is_awaited(fleet: Fleet, deployed: Report) ->
 
     assert changed(report) == {"management": {"virtual-mesh-mesh": "update"}}
     assert fleet.custom(*MESH, "virtualmeshes")["virtual-mesh"]["spec"]["federation"] == {"selectors": []}
-    fleet.configure("virtualMesh", {"globalAccessPolicy": "ENABLED"})
-    fleet.settle()
 
 
 def test_healthy_clusters_complete_though_one_is_down_and_a_later_up_repairs_it(fleet: Fleet, deployed: Report) -> None:
@@ -418,8 +408,6 @@ def test_a_worker_is_deregistered_before_its_agent_goes(fleet: Fleet, deployed: 
 
 
 def test_a_protected_root_stops_a_removal_before_anything_goes(fleet: Fleet, deployed: Report) -> None:
-    fleet.configure("protect", True)
-    fleet.settle()
     versions = fleet.versions()
 
     refused = fleet.run("remove", "--yes")
@@ -428,7 +416,7 @@ def test_a_protected_root_stops_a_removal_before_anything_goes(fleet: Fleet, dep
     assert "set gloo-mesh:protect to false" in refused.stderr
     assert fleet.versions() == versions
     fleet.configure("protect", False)
-    fleet.settle()
+    fleet.pulumi("state", "unprotect", "--all", "--yes")
 
 
 def test_a_removal_leaves_nothing_but_crds(fleet: Fleet, deployed: Report) -> None:

@@ -707,7 +707,7 @@ def test_a_resource_that_a_new_setting_would_make_is_told_when_somebody_made_it(
 def test_the_listed_rights_are_enough_for_a_fleets_whole_life(fleet: Fleet, deployed: Report) -> None:
     """What was deployed by them is changed and removed by them."""
     fleet.configure("workers", {"cluster-1": {"addons": {"enabled": False}}, "cluster-2": {}})
-    fleet.up()
+    fleet.settle()
     fleet.report("remove", "--yes")
 
     assert fleet.report("preflight")["findings"] == []

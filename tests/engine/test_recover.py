@@ -28,6 +28,10 @@ STACK = "crash"
 PATIENCE = 120
 
 
+LAB_WORKERS = 1
+"""Until the second worker comes."""
+
+
 @pytest.fixture(scope="module")
 def fleet(lab: Lab) -> Fleet:
     """A stack with one worker, not deployed yet."""
@@ -52,22 +56,6 @@ def test_an_up_that_is_killed_while_helm_installs_is_recovered_and_finished(flee
     assert done["code"] == 0
     assert converged(fleet) != {}
     assert statuses(fleet, "cluster-1")["enterprise-agent"] == ["deployed"]
-
-
-def test_an_up_whose_plugins_are_killed_while_helm_installs_is_recovered_and_finished(fleet: Fleet) -> None:
-    fleet.configure("workers", {"cluster-1": {}, "cluster-2": {}})
-    with frozen(fleet.lab, "cluster-2"), up(fleet) as running:
-        awaited(lambda: "pending-install" in statuses(fleet, "cluster-2").get("enterprise-agent", []))
-        end(*plugins(running))
-        assert running.wait(PATIENCE) == 1
-
-        done = recover(fleet, "--yes")
-
-    assert done["code"] == 0
-    assert "release-pending" in codes(done)
-    assert "lock-left" not in codes(done)
-    converged(fleet)
-    assert statuses(fleet, "cluster-2")["enterprise-agent"] == ["deployed"]
 
 
 def test_recovery_is_refused_while_an_update_runs_and_an_upgrade_that_is_killed_is_finished_from_the_last_revision(
@@ -206,6 +194,23 @@ def test_a_lock_of_another_machine_goes_by_force_alone(fleet: Fleet) -> None:
 
     assert recover(fleet, "--yes", "--force")["code"] == 0
     assert list(folder.glob("*.json")) == []
+
+
+def test_an_up_whose_plugins_are_killed_while_helm_installs_is_recovered_and_finished(fleet: Fleet) -> None:
+    fleet.lab.up(2)
+    fleet.configure("workers", {"cluster-1": {}, "cluster-2": {}})
+    with frozen(fleet.lab, "cluster-2"), up(fleet) as running:
+        awaited(lambda: "pending-install" in statuses(fleet, "cluster-2").get("enterprise-agent", []))
+        end(*plugins(running))
+        assert running.wait(PATIENCE) == 1
+
+        done = recover(fleet, "--yes")
+
+    assert done["code"] == 0
+    assert "release-pending" in codes(done)
+    assert "lock-left" not in codes(done)
+    converged(fleet)
+    assert statuses(fleet, "cluster-2")["enterprise-agent"] == ["deployed"]
 
 
 def test_a_cluster_that_answers_is_not_forgotten(fleet: Fleet) -> None:

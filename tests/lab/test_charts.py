@@ -17,6 +17,7 @@ from lab.packages import CHARTS
 from lab.plugins import REPOSITORY
 
 pytestmark = pytest.mark.lab
+LAB_WORKERS = 1
 
 MANAGEMENT = "gloo-mesh-enterprise"
 AGENT = "enterprise-agent"
@@ -515,11 +516,11 @@ REFUSED = [
 def served(lab: Lab) -> Lab:
     """The lab with every CRD on one cluster, which no chart does."""
     for chart in (MANAGEMENT, AGENT):
-        install_crds(lab, "cluster-2", chart)
+        install_crds(lab, "mgmt-cluster", chart)
     return lab
 
 
-def try_to_create(lab: Lab, api_version: str, kind: str, spec: dict[str, Any], context: str = "cluster-2") -> None:
+def try_to_create(lab: Lab, api_version: str, kind: str, spec: dict[str, Any], context: str = "mgmt-cluster") -> None:
     group, version = api_version.split("/")
     [plural] = [
         crd["spec"]["names"]["plural"]
