@@ -39,7 +39,7 @@ management = ManagementPlane(
         settings=settings,
         pki=pki,
         before_upgrade=before_upgrade(settings.management_cluster),
-        secret=configuration.secret,
+        reveal=configuration.secret,
         no_address=told,
     ),
     pulumi.ResourceOptions(provider=on_management),
@@ -77,7 +77,7 @@ for cluster in settings.worker_clusters:
             relay_address=relay.address_for(cluster.relay_address),
             relay_needs=relay.needed,
             before_upgrade=on_upgrade,
-            secret=configuration.secret,
+            reveal=configuration.secret,
             management=management,
             management_provider=on_management,
             webhook_not_ready=not_ready,
@@ -91,7 +91,7 @@ for cluster in settings.worker_clusters:
     if cluster.addons.enabled:
         addons = Addons(
             f"{cluster.name}-addons",
-            AddonsArgs(cluster=cluster, charts=own_charts, before_upgrade=on_upgrade, secret=configuration.secret),
+            AddonsArgs(cluster=cluster, charts=own_charts, before_upgrade=on_upgrade, reveal=configuration.secret),
             on_worker,
         )
         values[f"{cluster.name}/{product.ADDONS_RELEASE}"] = addons.masked_values

@@ -4,7 +4,6 @@ Owns the addons' namespace, what has to be in it before them, and their release.
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import pulumi
@@ -13,9 +12,9 @@ import pulumi_kubernetes as k8s
 from components import product
 from components.charts import Charts
 from components.images import pull_secret, pull_secret_name
-from components.management_values import Secret
 from components.namespace import namespace
 from components.release import release
+from components.secrets import Reveal
 from components.settings import WorkerClusterSettings
 from components.settings.clusters import layered
 from components.settings.faults import LICENSE_KEY
@@ -31,8 +30,7 @@ class AddonsArgs:
     cluster: WorkerClusterSettings
     charts: Charts
     before_upgrade: pulumi.ResourceHook
-    secret: Callable[[str], pulumi.Output[str]]
-    """Gives the content of a top-level secret key."""
+    reveal: Reveal
 
 
 class Addons(pulumi.ComponentResource):
@@ -45,11 +43,10 @@ class Addons(pulumi.ComponentResource):
         super().__init__("gloo-mesh:index:Addons", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         cluster = args.cluster
-        revision = cluster.istio.revision
         # Injection happens as a pod is made, so the label has to be there before the release.
-        injected = {product.REVISION_LABEL: revision} if revision else {product.INJECTION_LABEL: "enabled"}
+        injected = product.injection(cluster.istio.revision)
         made = namespace(f"{name}-namespace", product.ADDONS_NAMESPACE, cluster.namespaces, self, injected)
-        before = pull_secret(f"{name}-pull-secret", cluster.images, made.name, args.secret, child)
+        before = pull_secret(f"{name}-pull-secret", cluster.images, made.name, args.reveal, child)
         if cluster.platform == "openshift":
             before = [*before, *_openshift(name, made.name, child)]
         placement = _placement(cluster)
@@ -61,7 +58,7 @@ class Addons(pulumi.ComponentResource):
             product.AGENT_CHART,
             made.name,
             args.before_upgrade,
-            values=_values(cluster, placement, args.secret),
+            values=_values(cluster, placement, args.reveal),
             postrender=product.POST_RENDERER if placement else None,
             # Pods name the pull secret, and OpenShift lets them in; the chart tells Pulumi of neither.
             opts=pulumi.ResourceOptions(parent=self, depends_on=before),
@@ -69,17 +66,17 @@ class Addons(pulumi.ComponentResource):
         self.register_outputs({"release": installed.name})
 
 
-def _values(cluster: WorkerClusterSettings, placement: Values, secret: Secret) -> Values:
+def _values(cluster: WorkerClusterSettings, placement: Values, reveal: Reveal) -> Values:
     addon: Values = {"enabled": True}
     if placement:
         addon["extraTemplateAnnotations"] = {product.PLACEMENT_ANNOTATION: json.dumps(placement, sort_keys=True)}
     ours: Values = {
-        "licenseKey": secret(LICENSE_KEY),
+        "licenseKey": reveal(LICENSE_KEY),
         "enterpriseAgent": {"enabled": False},
         "rate-limiter": addon,
         "ext-auth-service": addon,
     }
-    return layered(ours, filled(cluster.values.addons, secret))
+    return layered(ours, filled(cluster.values.addons, reveal))
 
 
 def _placement(cluster: WorkerClusterSettings) -> Values:

@@ -4,6 +4,8 @@ Owns the waiting for whatever doesn't need what failed. The SDK ends a program a
 registered because another failed, and the engine then begins nothing more on any cluster.
 """
 
+from typing import Any
+
 from pulumi.runtime import settings
 from pulumi.runtime.stack import ResourceRegistrationFailed, wait_for_rpcs
 
@@ -13,7 +15,8 @@ async def completion() -> None:
 
     A run that seemed to have ended well would delete what it couldn't register.
     """
-    manager = settings.SETTINGS.rpc_manager
+    untyped: Any = settings.SETTINGS
+    manager = untyped.rpc_manager
     failed: list[ResourceRegistrationFailed] = []
     while True:
         try:

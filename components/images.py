@@ -3,12 +3,11 @@
 Owns both for every cluster. Which containers a chart has, and where their values lie, is each release's.
 """
 
-from collections.abc import Callable
-
 import pulumi
 import pulumi_kubernetes as k8s
 
 from components import product
+from components.secrets import Reveal
 from components.settings.clusters import ImagesSettings
 
 
@@ -34,13 +33,10 @@ def pull_secret(
     name: str,
     images: ImagesSettings,
     namespace: pulumi.Input[str],
-    secret: Callable[[str], pulumi.Output[str]],
+    reveal: Reveal,
     opts: pulumi.ResourceOptions,
 ) -> list[k8s.core.v1.Secret]:
-    """The Secret made from `{secret: KEY}`, for releases to depend on; empty where none is to be made.
-
-    `secret` gives the content of a top-level secret key.
-    """
+    """The Secret made from `{secret: KEY}`, for releases to depend on; empty where none is to be made."""
     if images.pull_secret is None or images.pull_secret.kind != "secret":
         return []
     return [
@@ -48,7 +44,7 @@ def pull_secret(
             name,
             metadata={"name": product.PULL_SECRET, "namespace": namespace},
             type="kubernetes.io/dockerconfigjson",
-            string_data={".dockerconfigjson": secret(images.pull_secret.value)},
+            string_data={".dockerconfigjson": reveal(images.pull_secret.value)},
             opts=opts,
         )
     ]

@@ -12,10 +12,6 @@ import pulumi_kubernetes as k8s
 from components import product
 from components.settings import IstioGatewaySettings
 
-# Served since Istio 1.5; v1 only since 1.22, later than the Istio of this generation.
-_API_VERSION = "networking.istio.io/v1beta1"
-_NAME = "gloo-mesh-ingress"
-
 
 @dataclass(frozen=True, kw_only=True)
 class IstioGatewayArgs:
@@ -41,9 +37,9 @@ class IstioGateway(pulumi.ComponentResource):
         port = args.gateway.port
         gateway = k8s.apiextensions.CustomResource(
             f"{name}-gateway",
-            api_version=_API_VERSION,
+            api_version=product.ISTIO_API_VERSION,
             kind="Gateway",
-            metadata={"name": _NAME, "namespace": args.namespace},
+            metadata={"name": product.ISTIO_GATEWAY, "namespace": args.namespace},
             spec={
                 "selector": args.gateway.selector,
                 "servers": [
@@ -59,12 +55,12 @@ class IstioGateway(pulumi.ComponentResource):
         )
         self.route = k8s.apiextensions.CustomResource(
             f"{name}-route",
-            api_version=_API_VERSION,
+            api_version=product.ISTIO_API_VERSION,
             kind="VirtualService",
-            metadata={"name": _NAME, "namespace": args.namespace},
+            metadata={"name": product.ISTIO_GATEWAY, "namespace": args.namespace},
             spec={
                 "hosts": [args.authority],
-                "gateways": [pulumi.Output.concat(args.namespace, "/", _NAME)],
+                "gateways": [pulumi.Output.concat(args.namespace, "/", product.ISTIO_GATEWAY)],
                 "tls": [
                     {
                         "match": [{"port": port, "sniHosts": [args.authority]}],

@@ -1,11 +1,9 @@
 """The management cluster: its namespace, the relay's secrets, the CRDs and the vendor's release.
 
-Owns everything on the management cluster but the relay's address, the workers' registrations and
-the fleet's record. The namespace is never labelled for injection: the management plane must not
-depend on Istio's webhook (vendor page, production best practice).
+Owns these; what else is on the management cluster has components of its own. The namespace is never
+labelled for injection: the management plane must not depend on Istio's webhook (vendor page, production best practice).
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import pulumi
@@ -17,6 +15,7 @@ from components.management_values import management_values
 from components.namespace import Namespace, namespace
 from components.relay_pki import RelayPki
 from components.release import crds_release, release
+from components.secrets import Reveal, opaque_secret
 from components.settings import Settings
 from components.settings.fields import Values
 from components.values_digest import MASKED
@@ -29,8 +28,7 @@ class ManagementPlaneArgs:
     settings: Settings
     pki: RelayPki
     before_upgrade: pulumi.ResourceHook
-    secret: Callable[[str], pulumi.Output[str]]
-    """Gives the content of a top-level secret key."""
+    reveal: Reveal
     no_address: pulumi.ErrorHook
     """Told when the release isn't ready by then."""
 
@@ -52,10 +50,10 @@ class ManagementPlane(pulumi.ComponentResource):
         self.namespace = namespace(f"{name}-namespace", settings.namespace, cluster.namespaces, self)
         within = self.namespace.name
         secrets = [
-            secret(f"{name}-{secret_name}", secret_name, within, content, child)
+            opaque_secret(f"{name}-{secret_name}", secret_name, within, content, child)
             for secret_name, content in args.pki.management_secrets().items()
         ]
-        secrets += pull_secret(f"{name}-pull-secret", cluster.images, within, args.secret, child)
+        secrets += pull_secret(f"{name}-pull-secret", cluster.images, within, args.reveal, child)
         self.crds = crds_release(f"{name}-crds", charts, product.MANAGEMENT_CHART, within, args.before_upgrade, child)
         certificates = args.pki.management_fingerprint()
         self.release = release(
@@ -65,7 +63,7 @@ class ManagementPlane(pulumi.ComponentResource):
             product.MANAGEMENT_CHART,
             within,
             args.before_upgrade,
-            values=management_values(settings, certificates, args.secret),
+            values=management_values(settings, certificates, args.reveal),
             timeout=settings.relay.ready_within,
             opts=pulumi.ResourceOptions(
                 parent=self,
@@ -77,16 +75,3 @@ class ManagementPlane(pulumi.ComponentResource):
         )
         self.masked_values = management_values(settings, certificates, lambda _: MASKED)
         self.register_outputs({"release": self.release.name})
-
-
-def secret(
-    name: str,
-    secret_name: str,
-    namespace: pulumi.Input[str],
-    content: Mapping[str, pulumi.Input[str]],
-    opts: pulumi.ResourceOptions,
-) -> k8s.core.v1.Secret:
-    """An Opaque Secret; the SDK keeps `content` secret on the wire and in the state."""
-    return k8s.core.v1.Secret(
-        name, metadata={"name": secret_name, "namespace": namespace}, string_data=content, opts=opts
-    )

@@ -4,49 +4,42 @@ Owns what the configuration means in the vendor's chart. What isn't configured i
 own defaults hold; what is passed through comes last.
 """
 
-from collections.abc import Callable
 from functools import reduce
 
 import pulumi
 
 from components import product
 from components.images import image_values, pull_secret_name
+from components.release import restart_with
+from components.secrets import Reveal
 from components.settings import Settings
 from components.settings.clusters import layered
 from components.settings.faults import LICENSE_KEY, OIDC_CLIENT_SECRET
 from components.settings.fields import Values
 from components.settings.values import filled
 
-Secret = Callable[[str], pulumi.Input[str]]
-"""Gives the content of a top-level secret key, or what stands for it."""
 
-
-def management_values(settings: Settings, certificates: pulumi.Input[str], secret: Secret) -> Values:
+def management_values(settings: Settings, certificates: pulumi.Input[str], reveal: Reveal) -> Values:
     """Plain dicts with Outputs at the leaves only: an Output further up would make all of it secret."""
     cluster = settings.management_cluster
     parts = [
-        _fleet(settings, certificates, secret),
+        _fleet(settings, certificates, reveal),
         _options(settings),
-        _dashboard(settings, secret),
+        _dashboard(settings, reveal),
         _rbac(settings),
         *_images(settings),
         *(_openshift() if cluster.platform == "openshift" else []),
-        filled(settings.values.management, secret),
+        filled(settings.values.management, reveal),
     ]
     return reduce(layered, parts)
 
 
-def restart_with(certificates: pulumi.Input[str]) -> Values:
-    """Deployment overrides that restart pods when their certificates change; a Secret alone doesn't."""
-    return {"spec": {"template": {"metadata": {"annotations": {product.CERTIFICATES_ANNOTATION: certificates}}}}}
-
-
-def _fleet(settings: Settings, certificates: pulumi.Input[str], secret: Secret) -> Values:
+def _fleet(settings: Settings, certificates: pulumi.Input[str], reveal: Reveal) -> Values:
     """What every fleet has."""
     domain = settings.management_cluster.cluster_domain
     annotations = settings.relay.annotations
     return {
-        "licenseKey": secret(LICENSE_KEY),
+        "licenseKey": reveal(LICENSE_KEY),
         "enterprise-networking": {
             # The chart would otherwise make a PKI and tokens of its own and overwrite ours.
             "selfSigned": False,
@@ -78,7 +71,7 @@ def _options(settings: Settings) -> Values:
     return {"enterprise-networking": networking}
 
 
-def _dashboard(settings: Settings, secret: Secret) -> Values:
+def _dashboard(settings: Settings, reveal: Reveal) -> Values:
     oidc = settings.dashboard.oidc
     if oidc is None:
         return {}
@@ -96,7 +89,7 @@ def _dashboard(settings: Settings, secret: Secret) -> Values:
                 "oidc": {
                     "clientId": oidc.client_id,
                     # As it is; the chart encodes it and keeps it in the Secret named here.
-                    "clientSecret": secret(OIDC_CLIENT_SECRET),
+                    "clientSecret": reveal(OIDC_CLIENT_SECRET),
                     "clientSecretRef": {"name": product.DASHBOARD_SECRET, "namespace": settings.namespace},
                     "issuerUrl": oidc.issuer_url,
                     "appUrl": oidc.app_url,

@@ -63,6 +63,11 @@ MESH_API_VERSION = "networking.mesh.gloo.solo.io/v1"
 ISSUING_API_VERSION = "certificates.mesh.gloo.solo.io/v1"
 ISSUING_KINDS = {"IssuedCertificate": "issuedcertificates", "PodBounceDirective": "podbouncedirectives"}
 """What lies on a worker once Gloo Mesh issues Istio's CA certificates, by kind its plural."""
+ISTIO_API_VERSION = "networking.istio.io/v1beta1"
+"""Served since Istio 1.5; v1 only since 1.22, later than the Istio of this generation."""
+ISTIO_GATEWAY = "gloo-mesh-ingress"
+"""The Gateway and the VirtualService of the relay; the vendor page's name."""
+ISTIO_GATEWAY_PORT = "https"
 INGRESS_SERVICE_ACCOUNT = "istio-ingressgateway-service-account"
 """Of the ingress gateway as Istio installs it."""
 
@@ -105,6 +110,11 @@ ADDONS = ("rate-limiter", "ext-auth-service", "redis")
 def crds_chart(chart: str) -> str:
     """The chart, and its release, that holds nothing but the CRDs of `chart`."""
     return f"{chart}-crds"
+
+
+def injection(revision: str | None) -> dict[str, str]:
+    """The label of a namespace that Istio, or one revision of it, injects."""
+    return {REVISION_LABEL: revision} if revision else {INJECTION_LABEL: "enabled"}
 
 
 def mesh(cluster: str, istio_namespace: str, revision: str | None) -> str:

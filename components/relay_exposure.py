@@ -74,7 +74,7 @@ class RelayExposure(pulumi.ComponentResource):
         elif gateway:
             called = f"{gateway.namespace}/{gateway.name}"
             service = k8s.core.v1.Service.get(f"{name}-gateway-service", called, pulumi.ResourceOptions(parent=self))
-            self.address = self._found(service, gateway.service, called, "https")
+            self.address = self._found(service, gateway.service, called, product.ISTIO_GATEWAY_PORT)
         elif relay.service == "ClusterIP":
             self.address = pulumi.Output.from_input(f"{relay_host}:{product.RELAY_PORT}")
         else:
@@ -158,7 +158,7 @@ def balanced_address(service: str, port_name: str, spec: Spec, status: Status) -
 
 
 def ready_node(service: str, subsets: Sequence[k8s.core.v1.outputs.EndpointSubset] | None) -> str:
-    """The node of a ready pod of a Service: always the same one while it has any.
+    """The node of a ready pod of a Service, the first by name: another pod may move it, and every agent with it.
 
     Raises RunError when there is none. Vendor page: a node port may lead nowhere on other nodes.
     """

@@ -11,6 +11,7 @@ import pulumi_kubernetes as k8s
 
 from components import product
 from components.charts import Charts
+from components.settings.fields import Values
 
 
 def release(
@@ -57,3 +58,8 @@ def crds_release(
     """The CRDs of `chart` as a release of their own: Helm never upgrades a chart's `crds/` folder."""
     crds = product.crds_chart(chart)
     return release(name, crds, charts, crds, namespace, before_upgrade, opts)
+
+
+def restart_with(certificates: pulumi.Input[str]) -> Values:
+    """Deployment overrides that restart pods when their certificates change; a Secret alone doesn't."""
+    return {"spec": {"template": {"metadata": {"annotations": {product.CERTIFICATES_ANNOTATION: certificates}}}}}

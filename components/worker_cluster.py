@@ -4,7 +4,7 @@ Owns what the agent needs on its own cluster, and the worker's KubernetesCluster
 cluster. A worker never gets a key of an authority. Its addons are a component of their own.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -13,11 +13,11 @@ import pulumi_kubernetes as k8s
 from components import product
 from components.charts import Charts
 from components.images import image_values, pull_secret
-from components.management_plane import ManagementPlane, secret
-from components.management_values import Secret, restart_with
+from components.management_plane import ManagementPlane
 from components.namespace import Namespace, namespace
 from components.relay_pki import RelayPki
-from components.release import crds_release, release
+from components.release import crds_release, release, restart_with
+from components.secrets import Reveal, opaque_secret
 from components.settings import WorkerClusterSettings
 from components.settings.clusters import layered
 from components.settings.fields import Values
@@ -45,8 +45,7 @@ class WorkerClusterArgs:
     relay_address: pulumi.Input[str]
     relay_needs: Sequence[pulumi.CustomResource]
     """What has to be there before an agent finds the relay at that address."""
-    secret: Callable[[str], pulumi.Output[str]]
-    """Gives the content of a top-level secret key."""
+    reveal: Reveal
     management: ManagementPlane
     management_provider: k8s.Provider
     """For the registration alone; everything else goes to the component's own provider."""
@@ -67,10 +66,10 @@ class WorkerCluster(pulumi.ComponentResource):
         self.namespace = namespace(f"{name}-namespace", args.namespace, args.cluster.namespaces, self)
         within = self.namespace.name
         secrets = [
-            secret(f"{name}-{_SECRETS[secret_name]}", secret_name, within, content, child)
+            opaque_secret(f"{name}-{_SECRETS[secret_name]}", secret_name, within, content, child)
             for secret_name, content in args.pki.worker_secrets(args.cluster.name).items()
         ]
-        secrets += pull_secret(f"{name}-pull-secret", args.cluster.images, within, args.secret, child)
+        secrets += pull_secret(f"{name}-pull-secret", args.cluster.images, within, args.reveal, child)
         crds = crds_release(f"{name}-crds", args.charts, product.AGENT_CHART, within, args.before_upgrade, child)
         certificates = args.pki.worker_fingerprint(args.cluster.name)
         self.masked_values = _values(args, certificates, lambda _: MASKED)
@@ -81,7 +80,7 @@ class WorkerCluster(pulumi.ComponentResource):
             product.AGENT_CHART,
             within,
             args.before_upgrade,
-            values=_values(args, certificates, args.secret),
+            values=_values(args, certificates, args.reveal),
             # The chart looks its secrets up by name, which Pulumi cannot see, as it can't that a relay must answer
             # behind an address that is configured.
             opts=pulumi.ResourceOptions(parent=self, depends_on=[*secrets, crds, *args.relay_needs]),
@@ -103,7 +102,7 @@ class WorkerCluster(pulumi.ComponentResource):
         self.register_outputs({"agent": agent.name})
 
 
-def _values(args: WorkerClusterArgs, certificates: pulumi.Input[str], secret: Secret) -> Values:
+def _values(args: WorkerClusterArgs, certificates: pulumi.Input[str], reveal: Reveal) -> Values:
     """What isn't configured isn't written, so that the chart's own defaults hold; what is passed through comes last."""
     cluster = args.cluster
     agent: Values = {"deploymentOverrides": restart_with(certificates)}
@@ -122,4 +121,4 @@ def _values(args: WorkerClusterArgs, certificates: pulumi.Input[str], secret: Se
         "settingsRef": {"namespace": args.namespace},
         "enterpriseAgent": agent,
     }
-    return layered(ours, filled(cluster.values.agent, secret))
+    return layered(ours, filled(cluster.values.agent, reveal))

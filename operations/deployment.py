@@ -1,8 +1,8 @@
 """A stack's deployment: previewed, brought up, taken away by Pulumi's engine.
 
 Owns the engine's runs, with the program inline, so that only the CLI and the provider plugins are
-needed. Never skips the preview, and refreshes first whenever every cluster answers, all the while; in a preview only
-where no release was left half done, too.
+needed. Never skips the preview, and refreshes first whenever every cluster answers, all the while, those that leave
+among them; in a preview only where no release was left half done, too.
 """
 
 import os

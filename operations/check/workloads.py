@@ -50,8 +50,7 @@ def findings(view: View, changed: Collection[tuple[str, str]]) -> Iterator[Findi
             f"Pods of Deployment {name} in namespace {product.ADDONS_NAMESPACE} have no container {PROXY}.",
             view.kubectl(f"rollout restart deployment {name}", product.ADDONS_NAMESPACE),
         )
-    revision = worker.istio.revision
-    key, value = (product.REVISION_LABEL, revision) if revision else (product.INJECTION_LABEL, "enabled")
+    ((key, value),) = product.injection(worker.istio.revision).items()
     namespace = view.api.get(f"/api/v1/namespaces/{product.ADDONS_NAMESPACE}")
     if namespace and namespace["metadata"].get("labels", {}).get(key) != value:
         yield NOT_LABELLED.found(

@@ -57,8 +57,6 @@ _PLURALS = {
     "ConfigMap": "configmaps",
     "Secret": "secrets",
 }
-_ISTIO_API_VERSION = "networking.istio.io/v1beta1"
-_INGRESS = "gloo-mesh-ingress"
 _POLICY = product.ADDONS_NAMESPACE
 
 
@@ -90,7 +88,7 @@ def made(settings: Settings) -> list[Object]:
         if mesh.global_access_policy == "ENABLED" and addons:
             custom.append((product.MESH_API_VERSION, "AccessPolicy", _POLICY))
     if settings.relay.istio_gateway:
-        custom += [(_ISTIO_API_VERSION, kind, _INGRESS) for kind in ("Gateway", "VirtualService")]
+        custom += [(product.ISTIO_API_VERSION, kind, product.ISTIO_GATEWAY) for kind in ("Gateway", "VirtualService")]
     found += [
         (management.name, f"kubernetes:{version}:{kind}", f"{settings.namespace}/{name}")
         for version, kind, name in custom

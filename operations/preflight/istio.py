@@ -32,7 +32,6 @@ CRDS_MISSING = Kind(
 
 _DEFAULT_CLUSTER = "Kubernetes"
 """What istiod calls its cluster unless told otherwise."""
-_GATEWAY_PORT = "https"
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 
 
@@ -68,7 +67,7 @@ def worker(cluster: WorkerClusterSettings, api: Api) -> Iterator[Finding]:
             f"{look}; write one of these as istio.revision, or none for the default",
         )
         return
-    label = {product.REVISION_LABEL: wanted} if wanted else {product.INJECTION_LABEL: "enabled"}
+    label = product.injection(wanted)
     if not any(_takes(injector, label) for injector in injectors):
         named = "=".join(next(iter(label.items())))
         yield NOT_INJECTING.found(
@@ -96,12 +95,12 @@ def gateway(settings: Settings, gateway: IstioGatewaySettings, api: Api) -> Iter
     missing = [
         kind
         for kind in ("Gateway", "VirtualService")
-        if not api.collection("networking.istio.io/v1beta1", kind, settings.namespace)
+        if not api.collection(product.ISTIO_API_VERSION, kind, settings.namespace)
     ]
     if missing:
         yield CRDS_MISSING.found(
             cluster.name,
-            f"{where} serves no {' and no '.join(missing)} of networking.istio.io/v1beta1, which "
+            f"{where} serves no {' and no '.join(missing)} of {product.ISTIO_API_VERSION}, which "
             "gloo-mesh:relay.istioGateway needs.",
             f"{kubectl} api-resources --api-group networking.istio.io; install Istio there, or expose the relay "
             "otherwise under gloo-mesh:relay",
@@ -113,9 +112,11 @@ def gateway(settings: Settings, gateway: IstioGatewaySettings, api: Api) -> Iter
     except Refused:
         return
     ports = [port.get("name") for port in service["spec"].get("ports") or []] if service else []
-    if _GATEWAY_PORT not in ports:
+    if product.ISTIO_GATEWAY_PORT not in ports:
         has = (
-            f"has the ports {', '.join(map(str, ports))}, and none named {_GATEWAY_PORT}" if service else "isn't there"
+            f"has the ports {', '.join(map(str, ports))}, and none named {product.ISTIO_GATEWAY_PORT}"
+            if service
+            else "isn't there"
         )
         yield GATEWAY_MISSING.found(
             cluster.name,
