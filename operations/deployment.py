@@ -115,9 +115,9 @@ class Deployment:
     def preview(self) -> Progress:
         """What an `up` would change. Writes nothing to a cluster."""
         # What is half done would pass for done; and writing that down is not for a preview.
-        unless = self.half_done
+        refresh = not self.half_done
         # Running the program, a refresh uses the configuration's contexts; else those that the state remembers.
-        return self._refreshed(self._engine.preview, unless=unless, dry=True, run_program=True)
+        return self._refreshed(self._engine.preview, refresh=refresh, dry=True, run_program=True)
 
     def planned(self) -> tuple[list[StepEventMetadata], Progress]:
         """The steps of an `up`, by the state alone: nothing is refreshed, and no cluster is written to."""
@@ -134,9 +134,17 @@ class Deployment:
         """Bring the state's entries of these resources to what the clusters have."""
         return self._run(self._engine.refresh, dry=False, target=list(urns), run_program=False, show_secrets=False)
 
-    def up(self) -> Progress:
-        """Bring the clusters to what the configuration says; healthy clusters complete though others fail."""
-        return self._refreshed(self._engine.up, dry=False, continue_on_error=True, show_secrets=False, run_program=True)
+    def up(self, planned: Progress) -> Progress:
+        """Bring the clusters to what the configuration says; healthy clusters complete though others fail.
+
+        Where the preview just now refreshed, and found nothing to change, nothing is refreshed again: what is left to
+        write is the state alone.
+        """
+        seen = planned.refreshed and not planned.changes
+        options = {"continue_on_error": True, "show_secrets": False, "run_program": True}
+        done = self._refreshed(self._engine.up, refresh=not seen, dry=False, **options)
+        done.refreshed |= seen
+        return done
 
     def preview_removal(self) -> Progress:
         """What a removal would take away."""
@@ -146,14 +154,12 @@ class Deployment:
         """Take everything away that this stack made."""
         return self._refreshed(self._engine.destroy, dry=False, continue_on_error=True, show_secrets=False)
 
-    def _refreshed(
-        self, operation: Callable[..., Any], *, unless: Collection[str] = (), dry: bool, **options: Any
-    ) -> Progress:
+    def _refreshed(self, operation: Callable[..., Any], *, refresh: bool = True, dry: bool, **options: Any) -> Progress:
         """Run with a refresh where every cluster answers; once more without, where one has stopped to meanwhile.
 
         A refresh that fails on one cluster ends the run on all.
         """
-        refresh = not (self.unreachable or unless)
+        refresh = refresh and not self.unreachable
         progress = self._run(operation, dry=dry, refresh=refresh, **options)
         progress.refreshed = refresh
         silent = {} if self._asked else self._fallen_silent(progress.unrefreshed)

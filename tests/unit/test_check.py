@@ -195,6 +195,7 @@ def test_a_connected_agent_without_its_certificate_is_told(fleet: Fleet) -> None
     assert "--context cluster-1 -n gloo-mesh rollout restart deployment enterprise-agent" in finding.remedy
 
 
+DAY = authority.DAY
 ROOT = authority.root()
 SIGNING = ROOT.signing()
 
@@ -224,6 +225,39 @@ def test_a_client_certificate_that_the_relay_would_refuse_is_told(
     assert told in found[0].what
     held["relay-client-tls-secret"] = {"tls.crt": SIGNING.client("cluster-1").pem}
     assert codes(certificates.worker(view(trusting, "cluster-1", Answers({})), held)) == []
+
+
+def held(root: authority.Made) -> dict[str, dict[str, str]]:
+    """The management cluster's Secrets under a root."""
+    made = {"relay-server-tls-secret": root.server(), "relay-tls-signing-secret": root.signing()}
+    pairs = {name: {"tls.crt": it.pem, "tls.key": it.key_pem, "ca.crt": root.pem} for name, it in made.items()}
+    tokens = {f"relay-{name}-token-secret": {"token": "t"} for name in ("identity", "forwarding-identity")}
+    return {**pairs, **tokens, "relay-root-tls-secret": {"ca.crt": root.pem}}
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("generated", "python -m operations up --stack test"),
+        ("existing", "have it made anew by whoever makes it: kubectl --context mgmt-cluster"),
+    ],
+)
+def test_a_secret_that_is_missing_comes_from_whoever_makes_it(fleet: Fleet, source: Any, told: str) -> None:
+    settings = fleet.settings.model_copy(update={"pki": fleet.settings.pki.model_copy(update={"source": source})})
+    there = held(ROOT)
+    del there["relay-server-tls-secret"]
+
+    (finding,) = certificates.management(view(replace(fleet, settings=settings), "management", Answers({})), there)
+
+    assert finding.kind.code == "relay-secret-missing"
+    assert finding.remedy.startswith(told)
+
+
+def test_a_root_that_ended_is_not_for_an_up_to_renew(fleet: Fleet) -> None:
+    found = list(certificates.management(view(fleet, "management", Answers({})), held(authority.root(ends=-DAY / 2))))
+
+    remedies = {finding.remedy for finding in found if "ca.crt of Secret relay-root-tls-secret ended" in finding.what}
+    assert remedies == {"plan a new root, as docs/own-pki.md says; no up makes one by itself"}
 
 
 def test_a_rollout_that_hangs_is_not_ready_though_old_pods_are_available(fleet: Fleet) -> None:
