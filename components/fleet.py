@@ -39,16 +39,15 @@ class Fleet(pulumi.ComponentResource):
     """The record of a fleet."""
 
     identities: pulumi.Output[dict[str, str]]
-    """By cluster name, the UID of its `gloo-mesh` namespace; without the clusters where that could not be made."""
+    """By cluster name, the UID of its `gloo-mesh` namespace."""
     certificates: pulumi.Output[dict[str, dict[str, str]]]
     """By certificate, its sha256 and its end (RFC 3339); of existing ones the root's alone."""
 
     def __init__(self, name: str, args: FleetArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("gloo-mesh:index:Fleet", name, None, opts)
-        # One namespace that can't be made is no reason to leave out what the others are.
         self.identities = pulumi.Output.all(
-            **{cluster: namespace.uid.recover(lambda _: "") for cluster, namespace in args.namespaces.items()}
-        ).apply(lambda uids: {cluster: uid for cluster, uid in uids.items() if uid})
+            **{cluster: namespace.uid for cluster, namespace in args.namespaces.items()}
+        )
         self.certificates = pulumi.Output.all(
             **{
                 name: pulumi.Output.all(certificate.pem, certificate.not_after).apply(

@@ -215,7 +215,7 @@ class _Fleet:
                 secret=secret,
                 end=end,
                 opens=end - min(_soon(name), (end - begin) / PATIENCE),
-                renewal=renewals.by(self.settings, cluster, name),
+                renewal=renewals.by(self.settings, name),
                 sha256=known["sha256"] if known and same else prints[0],
                 live=True,
                 recorded=same if known else None,
@@ -228,7 +228,7 @@ class _Fleet:
         for name, (secret, _) in _places(cluster).items():
             if known := self._known(cluster, name):
                 end = datetime.fromisoformat(known["notAfter"])
-                opens, renewal = end - _soon(name), renewals.by(self.settings, cluster, name)
+                opens, renewal = end - _soon(name), renewals.by(self.settings, name)
                 yield Certificate(cluster.name, name, secret, end, opens, renewal, known["sha256"], False, None)
 
     def unseen(self, cluster: ClusterSettings, error: Exception) -> Finding:

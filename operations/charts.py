@@ -167,18 +167,19 @@ def printed(folder: Path, chart: Chart) -> str:
 
 
 def verify(folder: Path) -> list[str]:
-    """A sentence for every fault of every version in the lock."""
-    known = {(chart.version, chart.name) for chart in locked(folder)}
-    if not known:
+    """A sentence for every fault of every version in the lock.
+
+    Beside a whole one, others may be the agents' alone, which may lag.
+    """
+    charts = locked(folder)
+    if not charts:
         raise UsageError(f"{folder} has no charts yet; bring them with: python -m operations charts pull VERSION")
-    # Of a version that only agents lag behind at, there is no other chart.
+    whole = {chart.version for chart in charts if chart.name in required([product.MANAGEMENT_CHART])}
     return [
         fault
-        for version in sorted({version for version, _ in known})
+        for version in sorted({chart.version for chart in charts})
         for fault in Charts.faults(
-            folder,
-            version,
-            [chart for chart in product.CHARTS if any((version, n) in known for n in required([chart]))],
+            folder, version, product.CHARTS if version in whole or not whole else [product.AGENT_CHART]
         )
     ]
 

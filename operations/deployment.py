@@ -30,6 +30,7 @@ from operations.findings import Finding
 from operations.preflight import Preflight, preflight, remembered
 from operations.progress import Progress
 from operations.stack import Stack, UsageError
+from operations.state import State
 
 ATTEMPTS = 3
 """How often a cluster that failed a refresh is asked whether it answers: one that comes and goes fails one of them."""
@@ -70,14 +71,19 @@ class Deployment:
         return {name: silence(error) for name, error in silent.items()}
 
     @cached_property
+    def _exported(self) -> State:
+        """The state before anything is done."""
+        return state.exported(self._stack)
+
+    @cached_property
     def _clusters(self) -> list[ClusterSettings]:
         """Those of the configuration, and those that an up takes away."""
-        return [*self.settings.clusters, *remembered.leaving(state.exported(self._stack), self.settings)]
+        return [*self.settings.clusters, *remembered.leaving(self._exported, self.settings)]
 
     @cached_property
     def half_done(self) -> list[str]:
         """The releases, by URN, that an earlier run left half done."""
-        return state.half_done(state.exported(self._stack))
+        return state.half_done(self._exported)
 
     def preflight(self) -> Preflight:
         """What an `up` would fail over; it asks the clusters and the state once, for the two above too."""
@@ -88,7 +94,7 @@ class Deployment:
 
     def strangers(self) -> list[Finding]:
         """What a removal would go to by the state's contexts, and isn't what this stack deployed to."""
-        document = state.exported(self._stack)
+        document = self._exported
         configured = {cluster.name: cluster for cluster in self.settings.clusters}
         clusters = [
             remembered.cluster(document, name, self.settings.management_cluster) or configured.get(name)
@@ -115,9 +121,9 @@ class Deployment:
     def preview(self) -> Progress:
         """What an `up` would change. Writes nothing to a cluster."""
         # What is half done would pass for done; and writing that down is not for a preview.
-        refresh = not self.half_done
+        unless = self.half_done
         # Running the program, a refresh uses the configuration's contexts; else those that the state remembers.
-        return self._refreshed(self._engine.preview, refresh=refresh, dry=True, run_program=True)
+        return self._refreshed(self._engine.preview, unless=unless, dry=True, run_program=True)
 
     def planned(self) -> tuple[list[StepEventMetadata], Progress]:
         """The steps of an `up`, by the state alone: nothing is refreshed, and no cluster is written to."""
@@ -134,17 +140,9 @@ class Deployment:
         """Bring the state's entries of these resources to what the clusters have."""
         return self._run(self._engine.refresh, dry=False, target=list(urns), run_program=False, show_secrets=False)
 
-    def up(self, planned: Progress) -> Progress:
-        """Bring the clusters to what the configuration says; healthy clusters complete though others fail.
-
-        Where the preview just now refreshed, and found nothing to change, nothing is refreshed again: what is left to
-        write is the state alone.
-        """
-        seen = planned.refreshed and not planned.changes
-        options = {"continue_on_error": True, "show_secrets": False, "run_program": True}
-        done = self._refreshed(self._engine.up, refresh=not seen, dry=False, **options)
-        done.refreshed |= seen
-        return done
+    def up(self) -> Progress:
+        """Bring the clusters to what the configuration says; healthy clusters complete though others fail."""
+        return self._refreshed(self._engine.up, dry=False, continue_on_error=True, show_secrets=False, run_program=True)
 
     def preview_removal(self) -> Progress:
         """What a removal would take away."""
@@ -154,12 +152,14 @@ class Deployment:
         """Take everything away that this stack made."""
         return self._refreshed(self._engine.destroy, dry=False, continue_on_error=True, show_secrets=False)
 
-    def _refreshed(self, operation: Callable[..., Any], *, refresh: bool = True, dry: bool, **options: Any) -> Progress:
+    def _refreshed(
+        self, operation: Callable[..., Any], *, unless: Collection[str] = (), dry: bool, **options: Any
+    ) -> Progress:
         """Run with a refresh where every cluster answers; once more without, where one has stopped to meanwhile.
 
         A refresh that fails on one cluster ends the run on all.
         """
-        refresh = refresh and not self.unreachable
+        refresh = not (self.unreachable or unless)
         progress = self._run(operation, dry=dry, refresh=refresh, **options)
         progress.refreshed = refresh
         silent = {} if self._asked else self._fallen_silent(progress.unrefreshed)
@@ -175,7 +175,7 @@ class Deployment:
 
     def _fallen_silent(self, names: Collection[str]) -> dict[str, str]:
         """Which of these clusters don't answer, or not each time, and why."""
-        clusters = [cluster for cluster in self._clusters if cluster.name in names]
+        clusters = [cluster for cluster in self._clusters if cluster.name in names] if names else []
         return {name: silence(error) for _ in range(ATTEMPTS) for name, error in unreachable(clusters).items()}
 
     def _link(self, stack: str) -> None:

@@ -20,8 +20,8 @@ SECRETS = {
 }
 
 
-def by(settings: Settings, cluster: ClusterSettings, name: str) -> Renewal:
-    """Who renews a certificate on a cluster; on workers the root is always this program's copy."""
+def by(settings: Settings, name: str) -> Renewal:
+    """Who renews a certificate on a cluster."""
     if name == CLIENT and not settings.pki.per_worker:
         return "relay"
     match settings.pki.source:
@@ -30,12 +30,12 @@ def by(settings: Settings, cluster: ClusterSettings, name: str) -> Renewal:
         case "supplied":
             return "configuration"
         case "existing":
-            return "up" if name == ROOT and cluster.name != MANAGEMENT else "issuer"
+            return "issuer"
 
 
 def renewed(stack: str, settings: Settings, cluster: ClusterSettings, name: str, *, ended: bool) -> str:
     """What brings another certificate in place of one that ends, has ended or is of no use."""
-    match by(settings, cluster, name):
+    match by(settings, name):
         case "up":
             return f"{_up(stack)} (and on a schedule, more often than every {pem.SOON.days} days)"
         case "rotation":
@@ -44,15 +44,17 @@ def renewed(stack: str, settings: Settings, cluster: ClusterSettings, name: str,
             own = f"clients.{cluster.name}" if name == CLIENT else name.removeprefix("relay-")
             return f"give a new one at gloo-mesh:pki.{own}, then: {_up(stack)}"
         case "issuer":
-            return f"have it renewed by whoever makes it: {_kubectl(settings, cluster)} get secret {SECRETS[name]}"
+            # The root on a worker is this program's copy.
+            of = settings.management_cluster if name == ROOT else cluster
+            return f"have it renewed by whoever makes it: {_kubectl(settings, of)} get secret {SECRETS[name]}"
         case "relay":
             return _asked_anew(settings, cluster) if ended else _restarted(settings, cluster)
 
 
 def restored(stack: str, settings: Settings, cluster: ClusterSettings, name: str) -> str:
     """What brings a certificate back whose Secret is gone, or holds something else."""
-    match by(settings, cluster, name):
-        case "issuer":
+    match by(settings, name):
+        case "issuer" if name != ROOT or cluster.name == MANAGEMENT:
             return f"have it made anew by whoever makes it: {_kubectl(settings, cluster)} get secret {SECRETS[name]}"
         case "relay":
             return _asked_anew(settings, cluster)

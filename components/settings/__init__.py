@@ -342,10 +342,10 @@ def _cluster_faults(raw: Mapping[str, object]) -> Iterator[str]:
         if not (kubeconfig := known[source]):
             continue
         if context not in kubeconfig.contexts:
+            gone = " If it went with its cluster, take the entry out, and forget the cluster (docs/runbooks/access.md)."
             yield (
                 f"{PROJECT}:{where} uses the context {context}, which {source} does not have; "
-                f"{nearest(context, kubeconfig.contexts[:20])}. If it went with its cluster, take the entry out, "
-                "and forget the cluster (docs/runbooks/access.md#no-answer)."
+                f"{nearest(context, kubeconfig.contexts[:20])}.{'' if where == MANAGEMENT else gone}"
             )
         for stray in kubeconfig.strays(context):
             yield (

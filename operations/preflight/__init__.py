@@ -172,7 +172,7 @@ def _leaving(
     ]
     for finding in found:
         forget = f"python -m operations forget {finding.where} --stack {stack}"
-        yield replace(finding, remedy=f"{finding.remedy}. If the cluster is gone for good: {forget}")
+        yield replace(finding, remedy=f"{finding.remedy.removesuffix('.')}; if the cluster is gone for good: {forget}")
 
 
 def _chart(cluster: ClusterSettings) -> str:

@@ -49,10 +49,6 @@ def ending(*unrefreshed: str, changed: dict[str, str] | None = None) -> Progress
     return progress
 
 
-CHANGING = ending(changed={"a": "update"})
-"""A preview that found something to change."""
-
-
 def answers(monkeypatch: pytest.MonkeyPatch, *attempts: bool) -> None:
     """Whether each attempt at cluster-1 is answered."""
     left = list(attempts)
@@ -69,7 +65,7 @@ def test_a_refresh_that_fails_where_the_cluster_answers_is_the_end(monkeypatch: 
     answers(monkeypatch, True, True, True)
     runs = Runs(ending("cluster-1"))
 
-    assert runs.up(CHANGING).errors == ["cluster-1: no"]
+    assert runs.up().errors == ["cluster-1: no"]
     assert runs.refreshed == [True]
 
 
@@ -77,7 +73,7 @@ def test_nothing_is_begun_again_after_an_interruption(monkeypatch: pytest.Monkey
     answers(monkeypatch, False, False, False)
     runs = Runs(ending("cluster-1"), interrupted=True)
 
-    assert runs.up(CHANGING).errors == ["cluster-1: no"]
+    assert runs.up().errors == ["cluster-1: no"]
     assert runs.refreshed == [True]
 
 
@@ -101,7 +97,7 @@ def test_a_cluster_that_comes_and_goes_is_left_unrefreshed_and_what_was_done_bef
     answers(monkeypatch, True, False, True)
     runs = Runs(ending("cluster-1", changed={"a": "update"}), ending(changed={"b": "create"}))
 
-    done = runs.up(CHANGING)
+    done = runs.up()
 
     assert runs.refreshed == [True, False]
     assert done.report()["refreshed"] is False
@@ -115,19 +111,8 @@ def test_where_a_cluster_is_down_from_the_start_nothing_is_refreshed(monkeypatch
     runs = Runs(ending())
     runs.unreachable = {"cluster-1": "refused"}
 
-    assert runs.up(CHANGING).errors == []
+    assert runs.up().errors == []
     assert runs.refreshed == [False]
-
-
-def test_what_a_preview_found_unchanged_is_not_refreshed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers(monkeypatch)
-    runs = Runs(*(ending() for _ in range(4)))
-
-    assert runs.up(runs.preview()).report()["refreshed"] is True
-    assert runs.refreshed == [True, False]
-    runs.half_done = [f"{RELEASE}cluster-1-agent"]
-    runs.up(runs.preview())
-    assert runs.refreshed[2:] == [False, True]
 
 
 def test_a_preview_refreshes_nothing_while_a_release_is_half_done() -> None:
@@ -144,7 +129,7 @@ def test_what_is_half_done_is_worn_before_an_up_refreshes(monkeypatch: pytest.Mo
     written: list[Any] = []
     monkeypatch.setattr(state, "exported", lambda _stack: {"deployment": {"resources": [failed]}})
     monkeypatch.setattr(state, "put_back", lambda _stack, document: written.append(document))
-    runs = Runs(ending(changed={"a": "update"}), ending())
+    runs = Runs(ending(), ending())
     runs.half_done = [urn]
 
     assert runs.redo() == ["cluster-1-agent"]
@@ -152,7 +137,8 @@ def test_what_is_half_done_is_worn_before_an_up_refreshes(monkeypatch: pytest.Mo
     assert runs.redo() == []
     assert len(written) == 1
 
-    assert runs.up(runs.preview()).report()["refreshed"] is True
+    runs.preview()
+    assert runs.up().report()["refreshed"] is True
     assert runs.refreshed == [True, True]
 
 

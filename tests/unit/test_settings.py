@@ -155,6 +155,7 @@ def test_a_context_the_kubeconfig_lacks_is_refused_with_the_nearest(config: dict
     assert "gloo-mesh:workers.cluster-11 uses the context cluster-11" in fault
     assert "the nearest is cluster-1" in fault
     assert "take the entry out, and forget the cluster" in fault
+    assert "take the entry out" not in only_fault(config | {"management": {"context": "mgmt"}})
 
 
 def test_charts_that_were_never_brought_are_refused_with_the_command(config: dict[str, Any]) -> None:

@@ -64,6 +64,9 @@ def test_a_lagging_agents_charts_must_be_vendored_and_no_others_of_its_version(l
     write_lock(Path("charts"), agents)
     assert Settings.parse(lagging, ("licenseKey",))
     assert charts.verify(Path("charts")) == []
+    write_lock(Path("charts"), [chart for chart in agents if "agent" in chart.name])
+    assert [fault for fault in charts.verify(Path("charts")) if "has no gloo-mesh-enterprise" in fault]
+    write_lock(Path("charts"), agents)
 
     kept = [
         chart for chart in read_lock(Path("charts")) if (chart.name, chart.version) != ("enterprise-agent", "1.2.8")
