@@ -341,15 +341,16 @@ def _sender(cli: psutil.Process, port: int) -> psutil.Process:
     raise LookupError(f"No process of the engine has port {port}.")
 
 
-@app.command(epilog="Example: python -m tests.engine.sweep --victims cli --every 5")
+@app.command(epilog="Example: python -m tests.engine.sweep --victims cli --every 5 --resume")
 def sweep(
     victims: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(VICTIMS)}; repeatable.")] = None,
     every: Annotated[int, typer.Option(min=1, help="Only every so many writes.")] = 1,
     output: Annotated[Path, typer.Option(help="Where the outcomes go.")] = plugins.REPOSITORY / ".lab/sweep.json",
+    resume: Annotated[bool, typer.Option("--resume", help="Leave out what converged in an earlier run.")] = False,
 ) -> None:
     """Kill everything once around every write of an up; exit 1 unless the fleet converges each time."""
     console.print(plugins.describe())
-    outcomes: list[Outcome] = []
+    outcomes = _converged(output) if resume else []
     # Short, because sockets below it have a limit to their names.
     with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
         lab = Lab(Path(folder) / "lab", console)
@@ -359,8 +360,9 @@ def sweep(
                 swept = Sweep(lab, proxy)
                 swept.learn()
                 points = swept.points(victims or VICTIMS, every)
-                console.print(f"{len(points)} points.")
-                for point in points:
+                left = [point for point in points if point not in [outcome.point for outcome in outcomes]]
+                console.print(f"{len(left)} of {len(points)} points.")
+                for point in left:
                     outcomes.append(swept.outcome(point))
                     _tell(outcomes[-1])
                     output.parent.mkdir(exist_ok=True)
@@ -374,6 +376,12 @@ def sweep(
     Console(soft_wrap=True).print(_table(outcomes))
     print(f"{good} of {len(outcomes)} converge.")
     raise typer.Exit(0 if good == len(outcomes) else 1)
+
+
+def _converged(file: Path) -> list[Outcome]:
+    """What an earlier run found well."""
+    found = json.loads(file.read_text()) if file.exists() else []
+    return [Outcome(**kept | {"point": Point(**kept["point"])}) for kept in found if not kept["faults"]]
 
 
 def _tell(outcome: Outcome) -> None:
