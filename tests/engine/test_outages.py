@@ -3,15 +3,19 @@
 import base64
 import json
 import re
+import secrets
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from kubernetes import client
+from kubernetes.client.exceptions import ApiException
 
 from lab.cluster import components
 from lab.fleet import MANAGEMENT, Lab
+from lab.kubeconfig import DEPLOYER
 from lab.proxy import Proxy
 from tests.awaiting import awaited
 from tests.engine.fleet import Fleet, Report, changed
@@ -69,6 +73,21 @@ def test_healthy_clusters_complete_though_one_flaps(fleet: Fleet, proxy: Proxy) 
     fleet.up()
 
 
+def test_a_namespace_that_its_cluster_refuses_holds_up_that_worker_alone(fleet: Fleet) -> None:
+    fleet.configure("defaults", {"namespaces": {"labels": {"team": "mesh"}}})
+    with refusing_namespaces(fleet):
+        done = fleet.run("up", "--yes", "--json")
+
+    report = json.loads(done.stdout)
+    namespaces = {f"{HEALTHY}-{name}": "update" for name in ("namespace", "addons-namespace")}
+    assert done.returncode == 1
+    assert report["unreachable"] == {}
+    assert set(report["clusters"][SICK]["failed"]) == {f"{SICK}-namespace", f"{SICK}-addons-namespace"}
+    assert changed(report) == {HEALTHY: namespaces}
+    assert "failed to register" not in done.stderr
+    fleet.settle()
+
+
 def test_a_dead_worker_that_leaves_holds_up_no_other(fleet: Fleet) -> None:
     fleet.lab.stop(SICK)
     fleet.configure("workers", {HEALTHY: {}})
@@ -124,6 +143,42 @@ def known(fleet: Fleet) -> set[str]:
     """Every resource in the state."""
     state: Any = json.loads(fleet.pulumi("stack", "export"))
     return {resource["urn"] for resource in state["deployment"]["resources"]}
+
+
+@contextmanager
+def refusing_namespaces(fleet: Fleet) -> Iterator[None]:
+    """The sick cluster lets the deployer change no namespace, except on trial."""
+    admission: Any = client.AdmissionregistrationV1Api(fleet.api(SICK))
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["namespaces"]}
+    policy = {
+        "failurePolicy": "Fail",
+        "matchConstraints": {"resourceRules": [rule]},
+        "matchConditions": [
+            {"name": "deployer", "expression": f"request.userInfo.username == '{DEPLOYER}'"},
+            {"name": "earnest", "expression": "!has(request.dryRun) || !request.dryRun"},
+        ],
+        "validations": [{"expression": "false", "message": "frozen"}],
+    }
+    named = {"metadata": {"name": "frozen"}}
+    admission.create_validating_admission_policy(named | {"spec": policy})
+    binding = {"policyName": "frozen", "validationActions": ["Deny"]}
+    admission.create_validating_admission_policy_binding(named | {"spec": binding})
+    awaited(lambda: refused(fleet))
+    try:
+        yield
+    finally:
+        admission.delete_validating_admission_policy_binding("frozen")
+        admission.delete_validating_admission_policy("frozen")
+        awaited(lambda: not refused(fleet))
+
+
+def refused(fleet: Fleet) -> bool:
+    """Whether the sick cluster refuses a change; a policy takes effect some time after it is made."""
+    try:
+        fleet.core(SICK).patch_namespace("default", {"metadata": {"labels": {"asked": secrets.token_hex(4)}}})
+    except ApiException as error:
+        return "frozen" in (error.body or "")
+    return False
 
 
 @contextmanager
