@@ -17,6 +17,7 @@ from components import connection
 from components.settings import ClusterSettings
 from components.settings.fields import Source
 from operations.everywhere import unreachable
+from tests.awaiting import awaited
 from tests.unit.conftest import Server
 
 CANARY = "credential-canary-0815"
@@ -49,7 +50,15 @@ def test_a_plugin_that_hangs_is_given_up_and_ended_with_all_it_started(
         connection.connected(cluster(plugin("sleep 4711 & echo $! > child; wait")))
 
     child = int(Path("child").read_text())
-    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    # Killed, it closes its pipes before it is gone.
+    awaited(lambda: not runs(child), seconds=10)
+
+
+def runs(process: int) -> bool:
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_a_plugin_that_fails_says_why(cluster: Callable[..., ClusterSettings]) -> None:
