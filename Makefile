@@ -13,7 +13,7 @@ help:
 	@echo "make unit       the tests that need no cluster"
 	@echo "make reference  docs/configuration.md and its JSON Schema, from the settings"
 	@echo "make bench      the program against the shell flow, as ratios"
-	@echo "make sweep      kill -9 around every write of an up, then recover and up: takes hours (SWEEP="--every=10 --resume")"
+	@echo "make sweep      kill -9 around every write of an up, then recover and up: takes hours (SWEEP='--every=10 --resume')"
 	@echo "make clean      end the lab and delete what was set up here"
 
 setup: .venv/ready

@@ -240,10 +240,9 @@ class _Fleet:
         if found is None:
             if self.record:
                 where = f"{product.LICENSE_SECRET_KEY} of Secret {product.LICENSE_SECRET}"
-                again = (
-                    f"{self._kubectl(self.settings.management_cluster)} create secret generic {product.LICENSE_SECRET}"
-                )
-                again += f" --from-file={product.LICENSE_SECRET_KEY}=FILE"
+                context = self.settings.management_cluster.context
+                again = f"kubectl --context {context} --namespace {self.settings.namespace} create secret generic "
+                again += f"{product.LICENSE_SECRET} --from-file={product.LICENSE_SECRET_KEY}=FILE"
                 yield LICENCE_UNREADABLE.found(MANAGEMENT, f"{where} is not there.", again)
         elif found.end and found.end <= self.now:
             yield LICENCE_EXPIRED.found(MANAGEMENT, f"The licence ended on {found.end:%Y-%m-%d}.", renew)
@@ -274,6 +273,3 @@ class _Fleet:
                 f" ends on {certificate.end:%Y-%m-%d}, in {left} days; it is due since {certificate.opens:%Y-%m-%d}."
             )
             yield DUE.found(cluster.name, what, renew(ended=False))
-
-    def _kubectl(self, cluster: ClusterSettings) -> str:
-        return f"kubectl --context {cluster.context} --namespace {self.settings.namespace}"

@@ -166,13 +166,10 @@ def _clusters(recovery: Recovery, deployment: Deployment, document: State) -> li
     """The clusters to look at: the configuration's, and any other that the state knows."""
     settings = deployment.settings
     recovery.unseen |= deployment.unreachable
-    found = [cluster for cluster in settings.clusters if cluster.name not in deployment.unreachable]
-    configured = {cluster.name for cluster in settings.clusters}
-    for name in set(remembered.names(document)) - configured - deployment.unreachable.keys():
-        if cluster := remembered.cluster(document, name, settings.management_cluster):
-            found.append(cluster)
-        else:
-            recovery.unseen[name] = "its kubeconfig is a secret, and the configuration doesn't name that cluster"
+    reached = [*settings.clusters, *remembered.leaving(document, settings)]
+    for name in set(remembered.names(document)) - {cluster.name for cluster in reached}:
+        recovery.unseen[name] = "its kubeconfig is a secret, and the configuration doesn't name that cluster"
+    found = [cluster for cluster in reached if cluster.name not in deployment.unreachable]
     strangers = remembered.strangers(document, found, settings.namespace)
     recovery.unseen |= {finding.where: finding.what for finding in strangers}
     return [cluster for cluster in found if cluster.name not in recovery.unseen]
