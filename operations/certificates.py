@@ -8,7 +8,7 @@ import base64
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -24,10 +24,6 @@ from operations.stack import UsageError
 
 SECONDS = 20
 """Deadline of looking at a cluster, its login aside."""
-ROOT_SOON = timedelta(days=180)
-"""For a root: a new one is decided on, planned, and brought to every cluster."""
-PATIENCE = 6
-"""What is made for less than six times that is due in the last sixth of its life: by then others have renewed."""
 
 EXPIRED = Kind("certificate-expired", "Whoever verifies it refuses the connection it is shown on.", "expiry")
 DUE = Kind("certificate-due", "It ends soon, and should have been renewed by now.", "expiry")
@@ -173,10 +169,6 @@ def _places(cluster: ClusterSettings) -> dict[str, tuple[str, str]]:
     return ON_MANAGEMENT if cluster.name == MANAGEMENT else ON_WORKER
 
 
-def _soon(name: str) -> timedelta:
-    return ROOT_SOON if name == ROOT else pem.SOON
-
-
 @dataclass(frozen=True)
 class _Fleet:
     """What is known of a fleet beside its Secrets."""
@@ -214,7 +206,7 @@ class _Fleet:
                 name=name,
                 secret=secret,
                 end=end,
-                opens=end - min(_soon(name), (end - begin) / PATIENCE),
+                opens=renewals.opens(name, begin, end),
                 renewal=renewals.by(self.settings, name),
                 sha256=known["sha256"] if known and same else prints[0],
                 live=True,
@@ -228,7 +220,7 @@ class _Fleet:
         for name, (secret, _) in _places(cluster).items():
             if known := self._known(cluster, name):
                 end = datetime.fromisoformat(known["notAfter"])
-                opens, renewal = end - _soon(name), renewals.by(self.settings, name)
+                opens, renewal = end - renewals.soon(name), renewals.by(self.settings, name)
                 yield Certificate(cluster.name, name, secret, end, opens, renewal, known["sha256"], False, None)
 
     def unseen(self, cluster: ClusterSettings, error: Exception) -> Finding:

@@ -1,8 +1,9 @@
-"""Who brings a certificate that ends or is gone, and the command for it.
+"""When a certificate is due, who brings another for it or for one that is gone, and the command for that.
 
-Owns that rule, for whoever finds such a certificate.
+Owns these rules, for whoever finds such a certificate.
 """
 
+from datetime import datetime, timedelta
 from typing import Literal
 
 from components import product
@@ -18,6 +19,20 @@ SECRETS = {
     SIGNING: product.RELAY_SIGNING_SECRET,
     CLIENT: product.RELAY_CLIENT_SECRET,
 }
+ROOT_SOON = timedelta(days=180)
+"""For a root: a new one is decided on, planned, and brought to every cluster."""
+PATIENCE = 6
+"""What is made for less than six times that is due in the last sixth of its life: by then others have renewed."""
+
+
+def soon(name: str) -> timedelta:
+    """How long before its end a certificate that was made for long is due."""
+    return ROOT_SOON if name == ROOT else pem.SOON
+
+
+def opens(name: str, begin: datetime, end: datetime) -> datetime:
+    """From when on a certificate is due."""
+    return end - min(soon(name), (end - begin) / PATIENCE)
 
 
 def by(settings: Settings, name: str) -> Renewal:

@@ -5,7 +5,7 @@ certificates have to be is told by the checks of supplied ones. A token is compa
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from components import product
 from components.settings import pem
@@ -201,9 +201,8 @@ def _expiring(view: View, held: Secrets, places: Places) -> Iterator[Finding]:
         content = held.get(secret, {}).get(key)
         if not record or name not in record.certificates or not content:
             continue
-        end = datetime.fromisoformat(pem.end(content))
-        left = end - datetime.now(UTC)
-        if timedelta() < left < pem.SOON:
-            certificate = name if name in renewals.SECRETS else renewals.CLIENT
+        begin, end = pem.lifetime(pem.first_pem(content, name), name)
+        certificate = name if name in renewals.SECRETS else renewals.CLIENT
+        if renewals.opens(certificate, begin, end) <= datetime.now(UTC) < end:
             what = f"{key} of Secret {secret} in namespace {view.namespace} ends on {end:%Y-%m-%d}."
             yield EXPIRING.found(view.name, what, _renewed(view, certificate, ended=False))

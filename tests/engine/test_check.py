@@ -19,6 +19,7 @@ from components.settings import Settings, configured, encrypted, pem
 from lab import cluster as processes
 from lab import packages
 from lab.fleet import MANAGEMENT, Lab
+from operations import renewals
 from operations.check import Checked, check
 from operations.findings import Finding
 from tests.authority import CLIENT, Made, root
@@ -397,6 +398,7 @@ def test_a_planted_fault_is_told_and_nothing_else(site: Site, code: str, where: 
 
 def test_a_certificate_that_ends_soon_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pem, "SOON", timedelta(days=400))
+    monkeypatch.setattr(renewals, "PATIENCE", 1)
 
     assert site.comes_to({("certificate-expiring", "management")}) == {("certificate-expiring", "management")}
     assert "tls.crt of Secret relay-server-tls-secret" in site.told[0].what
