@@ -31,6 +31,11 @@ _QUIET = {"same", "refresh", "read", "read-replacement", "discard", "discard-rep
 _TRACEBACK = "Traceback (most recent call last)"
 # Of a resource that "failed to register" it is told what failed.
 _NOISE = ("KeyboardInterrupt", "asyncio.exceptions.CancelledError", "failed to register")
+_CUT_OFF = "exited prematurely"
+# The engine ends the plugins one after the other and gives all of them five seconds together: behind one that is slow
+# to go, as for a cluster that doesn't answer, every other is said to have crashed. What a crash does break fails by
+# itself, so this alone fails nothing; it is worth a word where the plugin left some.
+_LAST_WORDS = "streams of the plugin:"
 
 
 @dataclass
@@ -171,7 +176,10 @@ class Progress:
         if not message or any(noise in message for noise in _NOISE):
             return
         where = f"{_name(said.urn)}: " if said.urn and "pulumi:pulumi:Stack" not in said.urn else ""
-        if said.severity == "error" and where + message not in self.errors:
+        if _CUT_OFF in message:
+            if message.partition(_LAST_WORDS)[2]:
+                self.warnings.append(message)
+        elif said.severity == "error" and where + message not in self.errors:
             self.errors.append(where + message)
             # Of what fails in a preview there is no other event.
             if said.urn in self._steps:

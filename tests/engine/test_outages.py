@@ -89,11 +89,10 @@ def test_a_namespace_that_its_cluster_refuses_holds_up_that_worker_alone(fleet: 
 
 
 def test_a_dead_worker_that_leaves_holds_up_no_other(fleet: Fleet) -> None:
-    fleet.lab.stop(SICK)
     fleet.configure("workers", {HEALTHY: {}})
-    report = up_with_another_licence(fleet, "leaving", fails=True)
+    with stopped(fleet.lab):
+        report = up_with_another_licence(fleet, "leaving", fails=True)
     fleet.configure("workers", {SICK: {}, HEALTHY: {}})
-    fleet.lab.start(SICK)
 
     assert set(report["unreachable"]) == {SICK}
     assert [finding["code"] for finding in report["findings"]] == ["no-answer"]
@@ -179,6 +178,16 @@ def refused(fleet: Fleet) -> bool:
     except ApiException as error:
         return "frozen" in (error.body or "")
     return False
+
+
+@contextmanager
+def stopped(lab: Lab) -> Iterator[None]:
+    """Nothing listens at the sick cluster's address."""
+    lab.stop(SICK)
+    try:
+        yield
+    finally:
+        lab.start(SICK)
 
 
 @contextmanager

@@ -77,3 +77,27 @@ def test_an_update_that_fails_after_its_refresh_is_no_failed_refresh() -> None:
     assert progress.unrefreshed == set()
     assert progress.clusters["cluster-1"].failed == ["cluster-1-namespace"]
     assert progress.errors == ["cluster-1-namespace: forbidden", "somebody-elses: forbidden too"]
+
+
+CUT_OFF = """\
+Detected that /plugins/pulumi-resource-kubernetes exited prematurely. \n\
+       This is *always* a bug in the provider. Please report the issue to the provider author as appropriate.
+       To assist with debugging we have dumped the STDOUT and STDERR streams of the plugin:"""
+"""What the engine says of every plugin that it hadn't ended five seconds after it began to."""
+
+
+def test_a_plugin_that_is_slow_to_end_fails_nothing() -> None:
+    progress = followed()
+
+    complained(progress, "", CUT_OFF + "\n")
+
+    assert (progress.errors, progress.warnings) == ([], [])
+
+
+def test_the_last_words_of_a_plugin_are_told() -> None:
+    progress = followed()
+
+    complained(progress, "", CUT_OFF + "panic: assignment to entry in nil map\n")
+
+    assert progress.errors == []
+    assert ["panic" in warning for warning in progress.warnings] == [True]
