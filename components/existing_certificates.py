@@ -20,8 +20,8 @@ def existing(name: str, namespace: str, parent: pulumi.Resource) -> Certificates
     secret = k8s.core.v1.Secret.get(
         f"{name}-existing-root",
         f"{namespace}/{product.RELAY_ROOT_SECRET}",
-        # Somebody may have put a key beside ca.crt.
-        opts=pulumi.ResourceOptions(parent=parent, additional_secret_outputs=["data"]),
+        # Somebody may have put a key beside ca.crt. The plugin keeps what it reads twice, `kubectl apply` once more.
+        opts=pulumi.ResourceOptions(parent=parent, additional_secret_outputs=["data", "__inputs", "metadata"]),
     )
     root = pulumi.Output.unsecret(secret.data.apply(lambda data: _anchor(data, namespace)))
     return Certificates(root=Certificate(root, root.apply(pem.end)))

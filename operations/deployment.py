@@ -35,6 +35,9 @@ from operations.state import State
 ATTEMPTS = 3
 """How often a cluster that failed a refresh is asked whether it answers: one that comes and goes fails one of them."""
 
+CHECKPOINTS = "PULUMI_SKIP_CHECKPOINTS"
+"""Has the engine save the state once, at the end of a run."""
+
 HEARD_WITHIN = 4
 """Seconds after which an engine that hasn't said that it stops wasn't asked to."""
 
@@ -140,8 +143,11 @@ class Deployment:
         """Bring the state's entries of these resources to what the clusters have."""
         return self._run(self._engine.refresh, dry=False, target=list(urns), run_program=False, show_secrets=False)
 
-    def up(self) -> Progress:
+    def up(self, planned: Progress) -> Progress:
         """Bring the clusters to what the configuration says; healthy clusters complete though others fail."""
+        # Such a run only saves what it refreshed, each time the whole state: see docs/decisions/0009.
+        nothing_to_lose = planned.refreshed and not planned.changes
+        self._engine.workspace.env_vars = {**self._engine.workspace.env_vars, CHECKPOINTS: str(nothing_to_lose).lower()}
         return self._refreshed(self._engine.up, dry=False, continue_on_error=True, show_secrets=False, run_program=True)
 
     def preview_removal(self) -> Progress:

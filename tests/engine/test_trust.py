@@ -186,6 +186,12 @@ def test_existing_secrets_are_used_and_their_keys_never_reach_the_state(fleet: F
     for made in (first, SIGNING, ROOT):
         assert base64.b64encode(made.key_pem.encode()).decode() not in state
 
+    # By an up without the preflight, which refuses a key there.
+    put(core, ROOT_SECRET, {"ca.crt": ROOT.pem, "tls.key": ROOT.key_pem})
+    fleet.settle()
+    assert base64.b64encode(ROOT.key_pem.encode()).decode() not in fleet.pulumi("stack", "export")
+    put(core, ROOT_SECRET, {"ca.crt": ROOT.pem})
+
     renewed = ROOT.server()
     put(core, SERVER_SECRET, {"tls.crt": renewed.pem, "tls.key": renewed.key_pem, "ca.crt": ROOT.pem})
     assert fleet.preview()["changes"] == {}

@@ -31,7 +31,8 @@ class Runs(Deployment):
         self._stack = "prod"
         self._heard = 0
         self.refreshed: list[bool] = []
-        self._engine: Any = SimpleNamespace(preview=None, up=None, destroy=None)
+        workspace = SimpleNamespace(env_vars={})
+        self._engine: Any = SimpleNamespace(preview=None, up=None, destroy=None, workspace=workspace)
         self._console = Console(quiet=True)
         self._endings = list(endings)
         self._asked = int(interrupted)
@@ -65,7 +66,7 @@ def test_a_refresh_that_fails_where_the_cluster_answers_is_the_end(monkeypatch: 
     answers(monkeypatch, True, True, True)
     runs = Runs(ending("cluster-1"))
 
-    assert runs.up().errors == ["cluster-1: no"]
+    assert runs.up(ending()).errors == ["cluster-1: no"]
     assert runs.refreshed == [True]
 
 
@@ -73,7 +74,7 @@ def test_nothing_is_begun_again_after_an_interruption(monkeypatch: pytest.Monkey
     answers(monkeypatch, False, False, False)
     runs = Runs(ending("cluster-1"), interrupted=True)
 
-    assert runs.up().errors == ["cluster-1: no"]
+    assert runs.up(ending()).errors == ["cluster-1: no"]
     assert runs.refreshed == [True]
 
 
@@ -97,7 +98,7 @@ def test_a_cluster_that_comes_and_goes_is_left_unrefreshed_and_what_was_done_bef
     answers(monkeypatch, True, False, True)
     runs = Runs(ending("cluster-1", changed={"a": "update"}), ending(changed={"b": "create"}))
 
-    done = runs.up()
+    done = runs.up(ending())
 
     assert runs.refreshed == [True, False]
     assert done.report()["refreshed"] is False
@@ -111,7 +112,7 @@ def test_where_a_cluster_is_down_from_the_start_nothing_is_refreshed(monkeypatch
     runs = Runs(ending())
     runs.unreachable = {"cluster-1": "refused"}
 
-    assert runs.up().errors == []
+    assert runs.up(ending()).errors == []
     assert runs.refreshed == [False]
 
 
@@ -138,7 +139,7 @@ def test_what_is_half_done_is_worn_before_an_up_refreshes(monkeypatch: pytest.Mo
     assert len(written) == 1
 
     runs.preview()
-    assert runs.up().report()["refreshed"] is True
+    assert runs.up(ending()).report()["refreshed"] is True
     assert runs.refreshed == [True, True]
 
 
@@ -185,3 +186,19 @@ def test_an_up_that_changes_nothing_ends_with_1_where_a_cluster_is_silent() -> N
         verbs._finish(deployed, ending(), False, "changed", silent=deployed.unreachable)
 
     assert left.value.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "refreshed", "skipped"),
+    [({"a": "update"}, True, "false"), ({}, False, "false"), ({}, True, "true")],
+)
+def test_an_up_saves_as_it_goes_unless_a_refreshed_preview_found_nothing(
+    changed: dict[str, str], refreshed: bool, skipped: str
+) -> None:
+    planned = ending(changed=changed)
+    planned.refreshed = refreshed
+    runs = Runs(ending())
+
+    runs.up(planned)
+
+    assert runs._engine.workspace.env_vars["PULUMI_SKIP_CHECKPOINTS"] == skipped
