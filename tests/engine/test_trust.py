@@ -189,7 +189,11 @@ def test_existing_secrets_are_used_and_their_keys_never_reach_the_state(fleet: F
     # By an up without the preflight, which refuses a key there.
     put(core, ROOT_SECRET, {"ca.crt": ROOT.pem, "tls.key": ROOT.key_pem})
     fleet.settle()
-    assert base64.b64encode(ROOT.key_pem.encode()).decode() not in fleet.pulumi("stack", "export")
+    entries = json.loads(fleet.pulumi("stack", "export"))["deployment"]["resources"]
+    (read,) = [entry["outputs"] for entry in entries if entry["urn"].endswith("::relay-existing-root")]
+    kept = [read[key] for key in ("data", "metadata", "__inputs") if key in read]
+    assert kept
+    assert all("ciphertext" in value for value in kept)
     put(core, ROOT_SECRET, {"ca.crt": ROOT.pem})
 
     renewed = ROOT.server()
