@@ -31,10 +31,10 @@ _QUIET = {"same", "refresh", "read", "read-replacement", "discard", "discard-rep
 _TRACEBACK = "Traceback (most recent call last)"
 # Of a resource that "failed to register" it is told what failed.
 _NOISE = ("KeyboardInterrupt", "asyncio.exceptions.CancelledError", "failed to register")
-_CUT_OFF = "exited prematurely"
 # The engine ends the plugins one after the other and gives all of them five seconds together: behind one that is slow
 # to go, as for a cluster that doesn't answer, every other is said to have crashed. What a crash does break fails by
 # itself, so this alone fails nothing; it is worth a word where the plugin left some.
+_CUT_OFF = "exited prematurely"
 _LAST_WORDS = "streams of the plugin:"
 
 
