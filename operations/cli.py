@@ -24,6 +24,11 @@ class CommandError(Exception):
         """Whether an update of the stack runs, or left its lock."""
         return any(words in str(self) for words in _LOCKED)
 
+    @property
+    def unknown(self) -> bool:
+        """Whether the backend has no such stack."""
+        return "no stack named" in str(self)
+
 
 def cli(*arguments: str, given: str = "") -> str:
     """What a command prints; raises CommandError where it fails, UsageError where it hangs or there is none.
