@@ -213,6 +213,10 @@ def test_the_state_holds_no_secret_in_clear(fleet: Fleet, deployed: Report) -> N
     assert [secret for secret in secrets if secret in state] == []
 
 
+def test_the_state_names_no_file_of_whoever_deployed(fleet: Fleet, deployed: Report) -> None:
+    assert "project:///.." not in fleet.pulumi("stack", "export")
+
+
 def test_a_second_up_changes_nothing_writes_nothing_touches_nothing(fleet: Fleet, deployed: Report) -> None:
     writes, versions = fleet.writes(), fleet.versions()
 
