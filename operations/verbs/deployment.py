@@ -118,7 +118,9 @@ def _finish(
             f"{count} to {operation}" if verb == "would change" else f"{operation}: {count}"
             for operation, count in progress.changes.items()
         )
-        out.print(f"{counted or 'Nothing changes' if verb == 'would change' else counted or 'Nothing changed'}.")
+        # Of what failed before it came to anything, this would say the wrong thing.
+        if counted or not failed:
+            out.print(f"{counted or ('Nothing changes' if verb == 'would change' else 'Nothing changed')}.")
     for error in progress.errors:
         err.print(f"[red]error:[/red] {escape(error)}")
     if failed:
