@@ -1,8 +1,8 @@
 """A stack's deployment: previewed, brought up, taken away by Pulumi's engine.
 
 Owns the engine's runs, with the program inline, so that only the CLI and the provider plugins are
-needed. Never skips the preview, and refreshes first whenever every cluster answers, all the while, those that leave
-among them; in a preview only where no release was left half done, too.
+needed. Never skips the preview, which refreshes whenever every cluster answers, all the while, those that leave among
+them, and no release was left half done; an up refreshes once more where something was found changed.
 """
 
 import os
@@ -124,9 +124,8 @@ class Deployment:
     def preview(self) -> Progress:
         """What an `up` would change. Writes nothing to a cluster."""
         # What is half done would pass for done; and writing that down is not for a preview.
-        unless = self.half_done
         # Running the program, a refresh uses the configuration's contexts; else those that the state remembers.
-        return self._refreshed(self._engine.preview, unless=unless, dry=True, run_program=True)
+        return self._refreshed(self._engine.preview, refresh=not self.half_done, dry=True, run_program=True)
 
     def planned(self) -> tuple[list[StepEventMetadata], Progress]:
         """The steps of an `up`, by the state alone: nothing is refreshed, and no cluster is written to."""
@@ -145,10 +144,14 @@ class Deployment:
 
     def up(self, planned: Progress) -> Progress:
         """Bring the clusters to what the configuration says; healthy clusters complete though others fail."""
-        # Such a run only saves what it refreshed, each time the whole state: see docs/decisions/0009.
+        # A refresh has the whole state written after each resource: see docs/decisions/0009.
+        known = planned.refreshed and not planned.drifted
         nothing_to_lose = planned.refreshed and not planned.changes
         self._engine.workspace.env_vars = {**self._engine.workspace.env_vars, CHECKPOINTS: str(nothing_to_lose).lower()}
-        return self._refreshed(self._engine.up, dry=False, continue_on_error=True, show_secrets=False, run_program=True)
+        options = {"continue_on_error": True, "show_secrets": False, "run_program": True}
+        done = self._refreshed(self._engine.up, refresh=not known, dry=False, **options)
+        done.refreshed |= known
+        return done
 
     def preview_removal(self) -> Progress:
         """What a removal would take away."""
@@ -158,14 +161,12 @@ class Deployment:
         """Take everything away that this stack made."""
         return self._refreshed(self._engine.destroy, dry=False, continue_on_error=True, show_secrets=False)
 
-    def _refreshed(
-        self, operation: Callable[..., Any], *, unless: Collection[str] = (), dry: bool, **options: Any
-    ) -> Progress:
+    def _refreshed(self, operation: Callable[..., Any], *, refresh: bool = True, dry: bool, **options: Any) -> Progress:
         """Run with a refresh where every cluster answers; once more without, where one has stopped to meanwhile.
 
         A refresh that fails on one cluster ends the run on all.
         """
-        refresh = not (self.unreachable or unless)
+        refresh = refresh and not self.unreachable
         progress = self._run(operation, dry=dry, refresh=refresh, **options)
         progress.refreshed = refresh
         silent = {} if self._asked else self._fallen_silent(progress.unrefreshed)

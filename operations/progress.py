@@ -61,6 +61,8 @@ class Progress:
         """Whether what the clusters have was looked at first."""
         self.unrefreshed: set[str] = set()
         """Where that failed."""
+        self.drifted = False
+        """Whether anything that was looked at is other than the state says, be it a number that counts changes."""
         self._steps: dict[str, tuple[str, str]] = {}
         """By URN, the cluster and operation of what was begun last."""
         self._console = console
@@ -151,6 +153,8 @@ class Progress:
         began = place.running.pop(name, None)
         # What the engine says of it from now on is no longer about this operation.
         self._steps.pop(step.urn, None)
+        if operation == "refresh":
+            self.drifted |= bool(step.diffs) or _looks(step.old) != _looks(step.new)
         if operation in _QUIET:
             place.unchanged += operation == "same"
             return
@@ -205,6 +209,11 @@ class Progress:
 
 
 _REPLACING = {"create-replacement": "replace", "delete-replaced": "replace"}
+
+
+def _looks(state: Any) -> tuple[Any, ...] | None:
+    """What a refresh may find changed; a secret's value, which isn't told, changes with its object's version."""
+    return (state.inputs, state.outputs, state.init_errors) if state else None
 
 
 def _name(urn: str) -> str:

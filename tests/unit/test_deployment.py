@@ -202,3 +202,17 @@ def test_an_up_saves_as_it_goes_unless_a_refreshed_preview_found_nothing(
     runs.up(planned)
 
     assert runs._engine.workspace.env_vars["PULUMI_SKIP_CHECKPOINTS"] == skipped
+
+
+@pytest.mark.parametrize(
+    ("looked", "drifted", "again"), [(False, False, True), (True, True, True), (True, False, False)]
+)
+def test_an_up_refreshes_anew_unless_the_clusters_were_seen_to_have_what_the_state_says(
+    looked: bool, drifted: bool, again: bool
+) -> None:
+    planned = ending(changed={"a": "update"})
+    planned.refreshed, planned.drifted = looked, drifted
+    runs = Runs(ending())
+
+    assert runs.up(planned).report()["refreshed"] is True
+    assert runs.refreshed == [again]

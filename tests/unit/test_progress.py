@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from pulumi.automation.events import OpType
 from rich.console import Console
 
@@ -16,8 +17,8 @@ def begun(progress: Progress, cluster: str, name: str, operation: OpType) -> Non
     progress.event(_event(resource_pre_event=_step(cluster, name, operation)))
 
 
-def ended(progress: Progress, cluster: str, name: str, operation: OpType) -> None:
-    progress.event(_event(res_outputs_event=_step(cluster, name, operation)))
+def ended(progress: Progress, cluster: str, name: str, operation: OpType, **told: Any) -> None:
+    progress.event(_event(res_outputs_event=_step(cluster, name, operation, **told)))
 
 
 def complained(progress: Progress, name: str, message: str) -> None:
@@ -25,11 +26,15 @@ def complained(progress: Progress, name: str, message: str) -> None:
     progress.event(_event(diagnostic_event=said))
 
 
-def _step(cluster: str, name: str, operation: OpType) -> Any:
-    state = SimpleNamespace(custom=True)
+def state(**differences: Any) -> Any:
+    return SimpleNamespace(**{"custom": True, "inputs": {}, "outputs": {"a": 1}, "init_errors": None} | differences)
+
+
+def _step(cluster: str, name: str, operation: OpType, **told: Any) -> Any:
+    told = {"new": state(), "old": state(), "diffs": None} | told
     provider = PROVIDER.format(cluster)
     step = {"urn": URN.format(name), "type": "kubernetes:core/v1:Namespace", "op": operation, "provider": provider}
-    return SimpleNamespace(metadata=SimpleNamespace(**step, new=state, old=state))
+    return SimpleNamespace(metadata=SimpleNamespace(**step, **told))
 
 
 def _event(**content: Any) -> Any:
@@ -77,6 +82,25 @@ def test_an_update_that_fails_after_its_refresh_is_no_failed_refresh() -> None:
     assert progress.unrefreshed == set()
     assert progress.clusters["cluster-1"].failed == ["cluster-1-namespace"]
     assert progress.errors == ["cluster-1-namespace: forbidden", "somebody-elses: forbidden too"]
+
+
+@pytest.mark.parametrize(
+    ("operation", "told", "drifted"),
+    [
+        (OpType.REFRESH, {}, False),
+        (OpType.UPDATE, {"new": state(outputs={"a": 2})}, False),
+        (OpType.REFRESH, {"new": None}, True),
+        (OpType.REFRESH, {"new": state(outputs={"a": 2})}, True),
+        (OpType.REFRESH, {"new": state(init_errors=["not ready"])}, True),
+        (OpType.REFRESH, {"diffs": ["data"]}, True),
+    ],
+)
+def test_what_is_other_than_the_state_says_is_drift(operation: OpType, told: dict[str, Any], drifted: bool) -> None:
+    progress = followed()
+
+    ended(progress, "cluster-1", "cluster-1-namespace", operation, **told)
+
+    assert progress.drifted is drifted
 
 
 CUT_OFF = """\
