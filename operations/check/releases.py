@@ -27,12 +27,14 @@ UNFINISHED = Kind(
 )
 VERSION = Kind(
     "release-version",
-    why="Somebody upgraded or rolled back past this program, whose next change starts from a version it doesn't know.",
+    why="Either an up ended before it could write its record, or somebody upgraded or rolled back past this program, "
+    "whose next change starts from a version it doesn't know.",
     page="releases",
 )
 VALUES = Kind(
     "release-values",
-    why="Somebody upgraded it with other values, which the next up takes back.",
+    why="Either an up ended before it could write its record, or somebody upgraded it with other values, which the "
+    "next up takes back.",
     page="releases",
 )
 SKEW = Kind(
