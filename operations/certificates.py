@@ -193,13 +193,12 @@ class _Fleet:
                     yield UNREADABLE.found(cluster.name, f"{where} is not there.", restored)
                 continue
             try:
-                # Agents read no further than the first block of ca.crt.
-                alone = pem.first_pem(text, where) if key == ANCHOR else text
-                begin, end = pem.lifetime(alone, where)
+                used = pem.as_read(text, key, where)
+                begin, end = pem.lifetime(used, where)
             except ValueError as error:
                 yield UNREADABLE.found(cluster.name, str(error), restored)
                 continue
-            prints = [hashlib.sha256(content.encode()).hexdigest() for content in (text, alone)]
+            prints = [hashlib.sha256(content.encode()).hexdigest() for content in (text, used)]
             same = known is not None and known["sha256"] in prints
             certificate = Certificate(
                 cluster=cluster.name,

@@ -136,9 +136,14 @@ def first_pem(bundle: str, name: str = "the bundle") -> str:
     return _pem(_certificates(Pem(name, bundle))[0])
 
 
+def as_read(content: str, key: str, name: str) -> str:
+    """What relay and agents use of a Secret's key: of ca.crt the first block, else all; raises ValueError."""
+    return first_pem(content, name) if key == "ca.crt" else content
+
+
 def end(certificate: str) -> str:
-    """When the first certificate ends (RFC 3339)."""
-    return _certificates(Pem("the certificate", certificate))[0].not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ")
+    """When a certificate, or the first of its chain, ends (RFC 3339)."""
+    return lifetime(certificate, "the certificate")[1].strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def fingerprint(*pems: str) -> str:

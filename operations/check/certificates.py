@@ -201,7 +201,7 @@ def _expiring(view: View, held: Secrets, places: Places) -> Iterator[Finding]:
         content = held.get(secret, {}).get(key)
         if not record or name not in record.certificates or not content:
             continue
-        begin, end = pem.lifetime(pem.first_pem(content, name), name)
+        begin, end = pem.lifetime(pem.as_read(content, key, name), name)
         certificate = name if name in renewals.SECRETS else renewals.CLIENT
         if renewals.opens(certificate, begin, end) <= datetime.now(UTC) < end:
             what = f"{key} of Secret {secret} in namespace {view.namespace} ends on {end:%Y-%m-%d}."

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from components.settings import Settings
+from components.settings.pem import end, fingerprint
 from operations import everywhere
 from operations.api import Refused, Unanswered
 from operations.check import certificates, check, definitions, hand_changes, relay, releases, workloads
@@ -251,6 +252,21 @@ def test_a_secret_that_is_missing_comes_from_whoever_makes_it(fleet: Fleet, sour
 
     assert finding.kind.code == "relay-secret-missing"
     assert finding.remedy.startswith(told)
+
+
+def test_a_certificate_ends_with_the_intermediate_below_it(fleet: Fleet) -> None:
+    middle = ROOT.issue("middle", ca=True, begins=-400 * DAY, ends=10 * DAY)
+    uses = (authority.SERVER, authority.CLIENT)
+    chain = middle.issue("server", names=(authority.AUTHORITY,), uses=uses, begins=-300 * DAY).pem + middle.pem
+    there = held(ROOT)
+    there["relay-server-tls-secret"]["tls.crt"] = chain
+    known = {"relay-server": {"sha256": fingerprint(chain), "notAfter": end(chain)}}
+    recorded = replace(fleet, record=Record("gloo-mesh", "test", "1.2.9", {}, {}, {}, known, {}, {}))
+
+    found = list(certificates.management(view(recorded, "management", Answers({})), there))
+
+    assert codes(found) == [("certificate-expiring", "management")]
+    assert "tls.crt of Secret relay-server-tls-secret" in found[0].what
 
 
 def test_a_root_that_ended_is_not_for_an_up_to_renew(fleet: Fleet) -> None:

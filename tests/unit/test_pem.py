@@ -304,6 +304,19 @@ def test_the_leafs_own_intermediates_go_with_it() -> None:
     assert pem.chain_pem(ROOT.pem, made.pem + MIDDLE.pem + ROOT.pem) == made.pem + MIDDLE.pem
 
 
+def test_a_chain_ends_with_the_first_of_it_to_end() -> None:
+    middle = ROOT.issue("middle", ca=True, ends=10 * DAY)
+
+    assert pem.end(middle.server().pem + middle.pem) == f"{middle.certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def test_of_a_bundle_in_ca_crt_the_first_block_is_read_and_of_a_chain_all() -> None:
+    chain = MIDDLE.server().pem + MIDDLE.pem
+
+    assert pem.as_read(MIDDLE.pem + ROOT.pem, "ca.crt", "the bundle") == MIDDLE.pem
+    assert pem.as_read(chain, "tls.crt", "the chain") == chain
+
+
 def test_an_intermediate_may_be_the_anchor() -> None:
     assert (
         list(
