@@ -6,6 +6,7 @@ them, and no release was left half done; an up refreshes once more where somethi
 """
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -34,6 +35,9 @@ from operations.state import State
 
 ATTEMPTS = 3
 """How often a cluster that failed a refresh is asked whether it answers: one that comes and goes fails one of them."""
+
+_KILLED = re.compile(r"\s*code: -(\d+)")
+"""What the SDK says of a CLI that ended by a signal."""
 
 HEARD_WITHIN = 4
 """Seconds after which an engine that hasn't said that it stops wasn't asked to."""
@@ -220,7 +224,12 @@ class Deployment:
                     f"and the way on: python -m operations recover --stack {self._engine.name}"
                 ) from None
             except automation.CommandError as error:
-                if not progress.errors:
+                if killed := _KILLED.match(str(error)):
+                    progress.errors.append(
+                        f"Pulumi's CLI was killed by signal {killed[1]}. What it left behind, and the way on: "
+                        f"python -m operations recover --stack {self._engine.name}"
+                    )
+                elif not progress.errors:
                     progress.errors.append(last_error(error))
         if dry and self._asked:
             raise UsageError("Stopped; nothing was written to a cluster.")

@@ -6,6 +6,7 @@ Owns the environment the engine and its plugins start in.
 import os
 import subprocess
 import sys
+import warnings
 from datetime import UTC, datetime
 
 from pulumi import automation
@@ -13,6 +14,9 @@ from pulumi.automation._stack import StackInitMode
 
 from operations import cli, program
 from operations.stack import PROJECT_FOLDER, UsageError
+
+# A CLI that is killed says no more; that it was killed is told.
+warnings.filterwarnings("ignore", "Error in event stream")
 
 
 class QuietStack(automation.Stack):

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import typer
+from pulumi.automation._cmd import CommandResult
+from pulumi.automation.errors import create_command_error
 from pulumi.automation.events import EngineEvent, StdoutEngineEvent
 from rich.console import Console
 
@@ -177,6 +179,27 @@ def test_an_engine_is_told_to_stop_unless_it_has_heard(
     runs._run(run, dry=False)
 
     assert sent == signals
+
+
+def test_a_cli_that_is_killed_is_told_with_what_shows_what_it_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Killed(Runs):
+        _run = Deployment._run
+
+    def run(**_: Any) -> None:
+        raise create_command_error(CommandResult("updating…\n +  Secret creating (0s)", "", -9))
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    runs = Killed()
+    runs.settings.workers = {}
+    runs._options = {}
+    runs._engine = SimpleNamespace(name="prod", workspace=SimpleNamespace(env_vars={}))
+
+    (told,) = runs._run(run, dry=False).errors
+
+    assert "killed by signal 9" in told
+    assert "python -m operations recover --stack prod" in told
 
 
 def test_an_up_that_changes_nothing_ends_with_1_where_a_cluster_is_silent() -> None:
