@@ -36,6 +36,9 @@ from operations.state import State
 ATTEMPTS = 3
 """How often a cluster that failed a refresh is asked whether it answers: one that comes and goes fails one of them."""
 
+CHECKPOINTS = "PULUMI_SKIP_CHECKPOINTS"
+"""Has the engine save the state once, at the end of a run."""
+
 _KILLED = re.compile(r"\s*code: -(\d+)")
 """What the SDK says of a CLI that ended by a signal."""
 
@@ -147,6 +150,8 @@ class Deployment:
         """Bring the clusters to what the configuration says; healthy clusters complete though others fail."""
         # A refresh has the whole state written after each resource: see docs/decisions/0009.
         known = planned.refreshed and not planned.drifted
+        nothing_to_lose = planned.refreshed and not planned.changes
+        self._engine.workspace.env_vars = {**self._engine.workspace.env_vars, CHECKPOINTS: str(nothing_to_lose).lower()}
         options = {"continue_on_error": True, "show_secrets": False, "run_program": True}
         done = self._refreshed(self._engine.up, refresh=not known, dry=False, **options)
         done.refreshed |= known

@@ -34,7 +34,7 @@ def run() -> None:
     _callbacks._CallbackServicer._servicers.clear()
     # Hundreds a run, each sent to the engine and back as an event that nobody shows.
     setattr(pulumi.log, "debug", lambda *_args, **_options: None)  # noqa: B010 - typed as the SDK's own
-    # Else a third of the state: for each resource two kilobytes of whoever deployed last's paths.
+    # Else a third of the state: for each resource, two kilobytes of paths on the machine that deployed last.
     setattr(resource, "_get_stack_trace", source_pb2.StackTrace)  # noqa: B010 - no name of the SDK's own to set
     runpy.run_path(str(PROJECT_FOLDER / "__main__.py"), run_name="__main__")
 

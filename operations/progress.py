@@ -62,9 +62,7 @@ class Progress:
         self.unrefreshed: set[str] = set()
         """Where that failed."""
         self.drifted = False
-        """Whether anything that was looked at is other than the state says, be it a number that counts changes."""
-        self.idle = True
-        """Whether there was nothing to write, to a cluster or to what the state says of the program."""
+        """Whether anything that was looked at is other than the state says, if only its resourceVersion or revision."""
         self._steps: dict[str, tuple[str, str]] = {}
         """By URN, the cluster and operation of what was begun last."""
         self._console = console
@@ -101,7 +99,6 @@ class Progress:
         if event.resource_pre_event:
             self._started(event.resource_pre_event.metadata)
         elif event.res_outputs_event:
-            self.idle &= not _alters(event.res_outputs_event.metadata)
             self._ended(event.res_outputs_event.metadata)
         elif event.res_op_failed_event:
             self._failed(event.res_op_failed_event.metadata)
@@ -212,16 +209,6 @@ class Progress:
 
 
 _REPLACING = {"create-replacement": "replace", "delete-replaced": "replace"}
-
-
-def _alters(step: Any) -> bool:
-    """Whether a step changes anything; providers, components and the stack's own outputs count, too."""
-    operation = str(step.op.value)
-    return operation not in _QUIET or (operation == "same" and _kept(step.old) != _kept(step.new))
-
-
-def _kept(state: Any) -> tuple[Any, ...]:
-    return state.protect, state.parent, state.outputs
 
 
 def _looks(state: Any) -> tuple[Any, ...] | None:

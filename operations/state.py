@@ -123,9 +123,8 @@ def minimal(entry: Entry) -> Entry:
     """What the engine needs to look something up on its cluster: whatever is missing shows as a change in the next up.
 
     Of a release's values it says no more than that all of them are secret, so that a refresh takes them for secret.
-    It names no parent: where nothing else differs, this is what the next up has to write, with all it depends on.
     """
-    kept = {key: value for key, value in entry.items() if key in ("urn", "custom", "id", "type", "provider")}
+    kept = {key: value for key, value in entry.items() if key in ("urn", "custom", "id", "type", "parent", "provider")}
     if entry["type"] == RELEASE:
         inputs = entry["inputs"] | {"values": _SECRET | {"plaintext": "{}"}}
         # The plugin takes a release without these for one that somebody else made, and copies its values as they are.

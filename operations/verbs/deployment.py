@@ -48,8 +48,7 @@ def up(stack: StackOption, yes: YesOption = False, as_json: JsonOption = False) 
         _finish(deployment, planned, as_json, "would change", looked.findings)
     if planned.changes and not _agreed(planned, yes, "Deploy these changes?"):
         raise typer.Exit(1)
-    # Every cluster was looked at: a run would find the same, in as much time again.
-    done = planned if planned.refreshed and planned.idle else deployment.up(planned)
+    done = deployment.up(planned)
     _finish(deployment, done, as_json, "changed", looked.findings, deployment.unreachable)
 
 

@@ -212,6 +212,22 @@ def test_an_up_that_changes_nothing_ends_with_1_where_a_cluster_is_silent() -> N
 
 
 @pytest.mark.parametrize(
+    ("changed", "refreshed", "skipped"),
+    [({"a": "update"}, True, "false"), ({}, False, "false"), ({}, True, "true")],
+)
+def test_an_up_saves_as_it_goes_unless_a_refreshed_preview_found_nothing(
+    changed: dict[str, str], refreshed: bool, skipped: str
+) -> None:
+    planned = ending(changed=changed)
+    planned.refreshed = refreshed
+    runs = Runs(ending())
+
+    runs.up(planned)
+
+    assert runs._engine.workspace.env_vars["PULUMI_SKIP_CHECKPOINTS"] == skipped
+
+
+@pytest.mark.parametrize(
     ("looked", "drifted", "again"), [(False, False, True), (True, True, True), (True, False, False)]
 )
 def test_an_up_refreshes_anew_unless_the_clusters_were_seen_to_have_what_the_state_says(
@@ -223,28 +239,3 @@ def test_an_up_refreshes_anew_unless_the_clusters_were_seen_to_have_what_the_sta
 
     assert runs.up(planned).report()["refreshed"] is True
     assert runs.refreshed == [again]
-
-
-@pytest.mark.parametrize(("refreshed", "idle", "runs"), [(False, True, 1), (True, False, 1), (True, True, 0)])
-def test_an_up_is_run_unless_its_preview_looked_everywhere_and_found_nothing_to_write(
-    refreshed: bool, idle: bool, runs: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    planned = ending()
-    planned.refreshed, planned.idle = refreshed, idle
-    run: list[Progress] = []
-
-    def up(planned: Progress) -> Progress:
-        run.append(planned)
-        return ending()
-
-    looked = SimpleNamespace(findings=[], stopping=[])
-    opened: Any = SimpleNamespace(
-        preflight=lambda: looked, redo=list, preview=lambda: planned, up=up, unreachable={}, half_done=[]
-    )
-    monkeypatch.setattr(verbs, "_open", lambda _stack: opened)
-
-    with pytest.raises(typer.Exit) as left:
-        verbs.up("prod", yes=True)
-
-    assert left.value.exit_code == 0
-    assert len(run) == runs

@@ -27,10 +27,7 @@ def complained(progress: Progress, name: str, message: str) -> None:
 
 
 def state(**differences: Any) -> Any:
-    return SimpleNamespace(
-        **{"custom": True, "protect": False, "parent": "", "inputs": {}, "outputs": {"a": 1}, "init_errors": None}
-        | differences
-    )
+    return SimpleNamespace(**{"custom": True, "inputs": {}, "outputs": {"a": 1}, "init_errors": None} | differences)
 
 
 def _step(cluster: str, name: str, operation: OpType, **told: Any) -> Any:
@@ -104,25 +101,6 @@ def test_what_is_other_than_the_state_says_is_drift(operation: OpType, told: dic
     ended(progress, "cluster-1", "cluster-1-namespace", operation, **told)
 
     assert progress.drifted is drifted
-
-
-@pytest.mark.parametrize(
-    ("operation", "told", "idle"),
-    [
-        (OpType.SAME, {}, True),
-        (OpType.REFRESH, {"new": state(outputs={"a": 2})}, True),
-        (OpType.UPDATE, {}, False),
-        (OpType.SAME, {"new": state(custom=False, outputs={"a": 2})}, False),
-        (OpType.SAME, {"old": state(protect=True)}, False),
-        (OpType.SAME, {"new": state(parent="urn")}, False),
-    ],
-)
-def test_what_an_up_would_write_is_no_idling(operation: OpType, told: dict[str, Any], idle: bool) -> None:
-    progress = followed()
-
-    ended(progress, "cluster-1", "cluster-1-namespace", operation, **told)
-
-    assert progress.idle is idle
 
 
 CUT_OFF = """\
