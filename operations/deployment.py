@@ -56,6 +56,8 @@ class Deployment:
         self.file = stack.file
         os.environ.update(stack.environment)
         self._engine = engine.select(stack.name)
+        self._exported: State = state.exported(stack.name)
+        """The state before anything is done; whoever asks the backend for what it doesn't know is told so here."""
         self.settings = decryption.with_kubeconfigs(stack, self.settings)
         self._link(stack.name)
         self._asked = 0
@@ -76,11 +78,6 @@ class Deployment:
         if hanging:
             raise UsageError("\n".join(f"{name} can't be entered: {silent[name]}." for name in hanging))
         return {name: silence(error) for name, error in silent.items()}
-
-    @cached_property
-    def _exported(self) -> State:
-        """The state before anything is done."""
-        return state.exported(self._stack)
 
     @cached_property
     def _clusters(self) -> list[ClusterSettings]:
@@ -235,6 +232,8 @@ class Deployment:
                         f"python -m operations recover --stack {self._engine.name}"
                     )
                 elif not progress.errors:
+                    if dry:
+                        raise UsageError(f"Pulumi can't look at {self._engine.name}: {last_error(error)}") from None
                     progress.errors.append(last_error(error))
         if dry and self._asked:
             raise UsageError("Stopped; nothing was written to a cluster.")

@@ -31,7 +31,7 @@ class QuietStack(automation.Stack):
 
 
 def select(stack: str) -> QuietStack:
-    """The stack, whether there is one or not: its first command says; raises UsageError where there is no CLI."""
+    """The stack, of which nobody has made sure that the backend knows it; raises UsageError where there is no CLI."""
     for name in [name for name in os.environ if name.startswith("PULUMI_K8S_")]:
         # The SDK copies these into the state, where they show as a diff on the next machine.
         os.environ.pop(name)

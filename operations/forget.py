@@ -78,6 +78,8 @@ def farewell(deployment: Deployment, stack: str, name: str) -> Farewell:
 def forget(deployment: Deployment, stack: str, farewell: Farewell) -> None:
     """Deregister the cluster, then drop it from the state; raises UsageError with what could not be done."""
     settings = deployment.settings
+    # Else the registration would be gone before that fails.
+    state.opened(stack)
     try:
         if farewell.deregistered:
             api = Api(settings.management_cluster, SECONDS)

@@ -33,6 +33,14 @@ def exported(stack: str) -> State:
         raise UsageError(f"Pulumi can't export the state of {stack}: {last_error(error)}") from None
 
 
+def opened(stack: str) -> None:
+    """Make sure that the secrets in the state can be read, as putting it back takes; raises UsageError."""
+    try:
+        cli("stack", "--stack", stack)
+    except CommandError as error:
+        raise UsageError(f"Pulumi can't open the state of {stack}: {last_error(error)}") from None
+
+
 def put_back(stack: str, state: State) -> None:
     """Make `state` the stack's own; raises UsageError. The CLI checks it, and drops what is pending in it."""
     try:

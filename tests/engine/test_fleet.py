@@ -81,6 +81,18 @@ def test_a_stack_that_the_backend_doesnt_know_is_told_with_the_command_that_make
         assert "Traceback" not in refused.stdout + refused.stderr
 
 
+def test_a_wrong_passphrase_is_told_before_anything_is_written(fleet: Fleet) -> None:
+    stranger = copy.copy(fleet)
+    stranger.environment = {"PULUMI_CONFIG_PASSPHRASE": "wrong", "PULUMI_CONFIG_PASSPHRASE_FILE": ""}
+
+    for verb in ("preview", "recover"):
+        refused = stranger.run(verb)
+
+        assert refused.returncode == 2
+        assert refused.stderr.strip().endswith("incorrect passphrase")
+        assert "Traceback" not in refused.stdout + refused.stderr
+
+
 def test_a_preview_of_nothing_shows_creations_only(previewed: Report) -> None:
     assert set(previewed["changes"]) == {"create"}
     assert set(changed(previewed)) == {"certificates", "management", *WORKERS}

@@ -181,25 +181,41 @@ def test_an_engine_is_told_to_stop_unless_it_has_heard(
     assert sent == signals
 
 
+class Cut(Runs):
+    """A deployment whose CLI ends as it is told."""
+
+    _run = Deployment._run
+
+    def __init__(self, code: int, complaint: str) -> None:
+        super().__init__()
+        self.settings.workers = {}
+        self._options = {}
+        self._engine = SimpleNamespace(name="prod", workspace=SimpleNamespace(env_vars={}))
+        self._result = CommandResult("updating…\n +  Secret creating (0s)", complaint, code)
+
+    def run(self, **_: Any) -> None:
+        raise create_command_error(self._result)
+
+
 def test_a_cli_that_is_killed_is_told_with_what_shows_what_it_left(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    class Killed(Runs):
-        _run = Deployment._run
-
-    def run(**_: Any) -> None:
-        raise create_command_error(CommandResult("updating…\n +  Secret creating (0s)", "", -9))
-
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    runs = Killed()
-    runs.settings.workers = {}
-    runs._options = {}
-    runs._engine = SimpleNamespace(name="prod", workspace=SimpleNamespace(env_vars={}))
+    runs = Cut(-9, "")
 
-    (told,) = runs._run(run, dry=False).errors
+    (told,) = runs._run(runs.run, dry=False).errors
 
     assert "killed by signal 9" in told
     assert "python -m operations recover --stack prod" in told
+
+
+def test_a_preview_that_the_cli_refuses_could_not_look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    runs = Cut(255, "error: incorrect passphrase")
+
+    with pytest.raises(UsageError, match="can't look at prod: incorrect passphrase"):
+        runs._run(runs.run, dry=True)
+    assert runs._run(runs.run, dry=False).errors == ["incorrect passphrase"]
 
 
 def test_an_up_that_changes_nothing_ends_with_1_where_a_cluster_is_silent() -> None:
