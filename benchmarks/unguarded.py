@@ -9,7 +9,7 @@ from operations.preflight import Preflight
 
 
 def _nothing(self: Deployment) -> Preflight:
-    return Preflight([], {}, [])
+    return Preflight([], {})
 
 
 if __name__ == "__main__":

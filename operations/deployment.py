@@ -56,7 +56,7 @@ class Deployment:
         self.file = stack.file
         os.environ.update(stack.environment)
         self._engine = engine.select(stack.name)
-        self._exported: State = state.exported(stack.name)
+        self.exported: State = state.exported(stack.name)
         """The state before anything is done; whoever asks the backend for what it doesn't know is told so here."""
         self.settings = decryption.with_kubeconfigs(stack, self.settings)
         self._link(stack.name)
@@ -82,29 +82,28 @@ class Deployment:
     @cached_property
     def _clusters(self) -> list[ClusterSettings]:
         """Those of the configuration, and those that an up takes away."""
-        return [*self.settings.clusters, *remembered.leaving(self._exported, self.settings)]
+        return [*self.settings.clusters, *remembered.leaving(self.exported, self.settings)]
 
     @cached_property
     def half_done(self) -> list[str]:
         """The releases, by URN, that an earlier run left half done."""
-        return state.half_done(self._exported)
+        return state.half_done(self.exported)
 
     def preflight(self) -> Preflight:
-        """What an `up` would fail over; it asks the clusters and the state once, for the two above too."""
-        looked = preflight(self._stack, self.settings)
+        """What an `up` would fail over; it asks the clusters once, for the first above too."""
+        looked = preflight(self._stack, self.settings, self.exported)
         self.unreachable = {name: silence(error) for name, error in looked.unreachable.items()}
-        self.half_done = looked.half_done
         return looked
 
     def strangers(self) -> list[Finding]:
         """What a removal would go to by the state's contexts, and isn't what this stack deployed to."""
-        document = self._exported
+        document = self.exported
         configured = {cluster.name: cluster for cluster in self.settings.clusters}
         clusters = [
             remembered.cluster(document, name, self.settings.management_cluster) or configured.get(name)
             for name in remembered.names(document)
         ]
-        return remembered.strangers(document, filter(None, clusters), self.settings.namespace)
+        return remembered.strangers(document, filter(None, clusters), self.settings.namespace)[0]
 
     def redo(self) -> list[str]:
         """Have the next `up` upgrade what is half done, whatever its refresh finds; the names.

@@ -6,8 +6,10 @@ Owns the environment the engine and its plugins start in.
 import os
 import subprocess
 import sys
+import threading
 import warnings
 from datetime import UTC, datetime
+from importlib import import_module
 
 from pulumi import automation
 from pulumi.automation._stack import StackInitMode
@@ -39,8 +41,17 @@ def select(stack: str) -> QuietStack:
     os.environ.setdefault("GOGC", "60")
     # The plugin looks into whatever this names, which may be several files or none; the program names one itself.
     ambient = {"KUBECONFIG": "", program.PYTHON_VARIABLE: sys.executable}
+    # What the program loads takes half a second, which passes while the CLI starts.
+    loading = threading.Thread(target=import_module, args=("pulumi_kubernetes.core.v1",), daemon=True)
+    loading.start()
+
+    def run() -> None:
+        # Two threads at once would find the SDK's lazy modules half loaded.
+        loading.join()
+        program.run()
+
     try:
-        workspace = _Workspace(work_dir=str(PROJECT_FOLDER), program=program.run, env_vars=ambient)
+        workspace = _Workspace(work_dir=str(PROJECT_FOLDER), program=run, env_vars=ambient)
         return QuietStack(stack, workspace, StackInitMode.SELECT)
     except FileNotFoundError:
         raise UsageError(cli.MISSING) from None

@@ -42,7 +42,7 @@ class Farewell:
 
 def farewell(deployment: Deployment, stack: str, name: str) -> Farewell:
     """What forgetting `name` would do; raises UsageError where that can't be known."""
-    document = state.exported(stack)
+    document = deployment.exported
     known = clusters.names(document)
     if name not in known:
         raise UsageError(f"The state knows no cluster {name}; it knows {', '.join(known) or 'none'}.")

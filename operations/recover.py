@@ -170,7 +170,8 @@ def _clusters(recovery: Recovery, deployment: Deployment, document: State) -> li
     for name in set(remembered.names(document)) - {cluster.name for cluster in reached}:
         recovery.unseen[name] = "its kubeconfig is a secret, and the configuration doesn't name that cluster"
     found = [cluster for cluster in reached if cluster.name not in deployment.unreachable]
-    strangers = remembered.strangers(document, found, settings.namespace)
+    strangers, silent = remembered.strangers(document, found, settings.namespace)
+    recovery.unseen |= {name: reason(error) for name, error in silent.items()}
     recovery.unseen |= {finding.where: finding.what for finding in strangers}
     return [cluster for cluster in found if cluster.name not in recovery.unseen]
 

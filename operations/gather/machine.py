@@ -14,7 +14,7 @@ import yaml
 
 from components.settings import Settings
 from components.settings.fields import is_encrypted
-from operations import certificates, charts, decryption, plan, plugins
+from operations import certificates, charts, decryption, plan, plugins, state
 from operations.check import check
 from operations.findings import Finding
 from operations.gather import secrets
@@ -26,7 +26,7 @@ from operations.stack import PROJECT_FOLDER, Stack, UsageError
 PACKAGES = ("pulumi", "pulumi-kubernetes", "pulumi-random", "pulumi-tls", "kubernetes", "cryptography", "pydantic")
 COMMANDS = {"pulumi": ["version"], "helm": ["version", "--short"]}
 FINDERS: dict[str, Callable[[str, Settings], list[Finding]]] = {
-    "preflight": lambda stack, settings: preflight(stack, settings).findings,
+    "preflight": lambda stack, settings: preflight(stack, settings, state.exported(stack)).findings,
     "check": lambda stack, settings: check(stack, settings).findings,
     "certificates": lambda stack, settings: certificates.look(stack, settings).findings,
 }

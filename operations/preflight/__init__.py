@@ -4,8 +4,7 @@ Owns the look at all clusters at once, and its order. What there is to find is d
 Nothing is written: what is posted are reviews, which no server keeps.
 """
 
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ from typing import Any
 from components import product
 from components.charts import Charts
 from components.settings import ClusterSettings, Settings, WorkerClusterSettings
-from operations import charts, identity, state, trust
+from operations import charts, identity, trust
 from operations.api import Api, Refused
-from operations.everywhere import Looked, look, unreachable
+from operations.everywhere import Looked, look
 from operations.findings import Finding, Kind
 from operations.preflight import access, clusters, collisions, istio, permissions, platform, remembered, versions
 from operations.preflight.clusters import KUBE_SYSTEM
@@ -37,8 +36,6 @@ class Preflight:
 
     findings: list[Finding]
     unreachable: dict[str, Exception]
-    half_done: list[str]
-    """The releases, by URN, that an earlier up left half done."""
 
     @property
     def stopping(self) -> list[Finding]:
@@ -59,8 +56,8 @@ class _Seen:
     record: Record | None
 
 
-def preflight(stack: str, settings: Settings) -> Preflight:
-    """Look at every cluster of a stack, and meanwhile at its state; raises UsageError without one."""
+def preflight(stack: str, settings: Settings, exported: State) -> Preflight:
+    """Look at every cluster of a stack, of which `exported` is the state."""
     wanted = collisions.made(settings)
     demands = {
         (name, version): charts.demands(Charts.load(Path(settings.charts_folder), version), name)
@@ -70,17 +67,15 @@ def preflight(stack: str, settings: Settings) -> Preflight:
     def at(cluster: ClusterSettings, api: Api) -> _Seen:
         return _look(settings, cluster, api, wanted, demands[_chart(cluster), cluster.version])
 
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        reading = pool.submit(state.exported, stack)
-        looked = look(settings.clusters, at, SECONDS)
-        exported = reading.result()
+    looked = look(settings.clusters, at, SECONDS)
     leaving = remembered.leaving(exported, settings)
-    silent = unreachable(leaving)
+    strangers, silent = remembered.strangers(exported, leaving, settings.namespace)
+    closed = [access.finding(cluster, silent[cluster.name]) for cluster in leaving if cluster.name in silent]
     findings = [
         *_findings(stack, settings, looked, Ownership.of(exported), demands),
-        *_leaving(stack, settings, exported, leaving, silent),
+        *_leaving(stack, [*closed, *strangers]),
     ]
-    return Preflight(findings, looked.unseen | silent, state.half_done(exported))
+    return Preflight(findings, looked.unseen | silent)
 
 
 def _look(
@@ -161,15 +156,8 @@ def _findings(
     ]
 
 
-def _leaving(
-    stack: str, settings: Settings, exported: State, leaving: list[ClusterSettings], silent: Mapping[str, Exception]
-) -> Iterator[Finding]:
-    """What is wrong with the clusters that an up takes away, where the state's contexts lead."""
-    there = [cluster for cluster in leaving if cluster.name not in silent]
-    found = [
-        *(access.finding(cluster, silent[cluster.name]) for cluster in leaving if cluster.name in silent),
-        *remembered.strangers(exported, there, settings.namespace),
-    ]
+def _leaving(stack: str, found: Iterable[Finding]) -> Iterator[Finding]:
+    """What is wrong with the clusters that an up takes away, with the other way to be rid of them."""
     for finding in found:
         forget = f"python -m operations forget {finding.where} --stack {stack}"
         yield replace(finding, remedy=f"{finding.remedy.removesuffix('.')}; if the cluster is gone for good: {forget}")

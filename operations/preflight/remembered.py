@@ -43,19 +43,25 @@ def leaving(document: State, settings: Settings) -> list[ClusterSettings]:
     return [left for left in found if left]
 
 
-def strangers(document: State, clusters: Iterable[ClusterSettings], namespace: str) -> list[Finding]:
-    """One for each of the clusters where the fleet's namespace isn't the one that the state knows."""
+def strangers(
+    document: State, clusters: Iterable[ClusterSettings], namespace: str
+) -> tuple[list[Finding], dict[str, Exception]]:
+    """A finding for each cluster where the fleet's namespace isn't the one that the state knows; and why some can't be
+    asked, by name.
+    """
     known = Ownership.of(document).namespaces
 
-    def at(_cluster: ClusterSettings, api: Api) -> Any:
-        return api.named(f"/api/v1/namespaces/{namespace}")
+    def at(cluster: ClusterSettings, api: Api) -> Any:
+        asks = (cluster.name, NAMESPACE, namespace) in known
+        return api.named(f"/api/v1/namespaces/{namespace}") if asks else None
 
-    asked = {cluster.name: cluster for cluster in clusters if (cluster.name, NAMESPACE, namespace) in known}
+    asked = {cluster.name: cluster for cluster in clusters}
+    looked = look(asked.values(), at, SECONDS)
     found: list[Finding] = []
-    for name, live in look(asked.values(), at, SECONDS).seen.items():
-        uid, context = known[name, NAMESPACE, namespace], asked[name].context
-        if live and live["uid"] != uid:
+    for name, live in looked.seen.items():
+        if live and live["uid"] != (uid := known[name, NAMESPACE, namespace]):
+            context = asked[name].context
             what = f"Namespace {namespace} of {name} (context {context}) has UID {live['uid']}; this stack's has {uid}."
             remedy = f"Let the context lead where it led: kubectl config view --minify --context {context}"
             found.append(ANOTHER_CLUSTER.found(name, what, remedy))
-    return found
+    return found, looked.unseen

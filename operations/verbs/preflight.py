@@ -5,7 +5,7 @@ Owns its words and exit codes: 0 nothing, 1 something was found, 2 it could not 
 
 import typer
 
-from operations import decryption, findings
+from operations import decryption, findings, state
 from operations.console import JsonOption, StackOption
 from operations.preflight import preflight as look
 from operations.stack import Stack
@@ -17,7 +17,7 @@ app = typer.Typer()
 def preflight(stack: StackOption, as_json: JsonOption = False) -> None:
     """Show what an up would fail over, or harm. Exit 1 when something is found. Writes nothing."""
     settings = decryption.opened(Stack.find(stack))
-    looked = look(stack, settings)
+    looked = look(stack, settings, state.exported(stack))
     well = f"Nothing is in the way of an up on {len(settings.clusters)} clusters."
     stopping = {"stopping": len(looked.stopping)}
     raise typer.Exit(findings.tell(looked.findings, as_json, well, **stopping))

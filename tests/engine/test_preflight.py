@@ -56,9 +56,7 @@ class Looker:
             self.fleet.file.write_text(before)
 
     def findings(self, changes: dict[str, Any] | None = None) -> list[Any]:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(state, "exported", lambda _stack: self.exported)
-            return preflight(self.stack.name, self.settings(changes)).findings
+        return preflight(self.stack.name, self.settings(changes), self.exported).findings
 
     def told(self, changes: dict[str, Any] | None = None) -> Told:
         return [(finding.kind.code, finding.where) for finding in self.findings(changes)]

@@ -14,9 +14,10 @@ from components import connection
 from components.charts import Charts
 from components.connection import AccessError
 from components.settings import ClusterSettings, Settings
-from operations import charts, identity
+from operations import charts, identity, preflight
 from operations.api import Refused, Unanswered
-from operations.preflight import access, clusters, collisions, istio, permissions, versions
+from operations.everywhere import Looked
+from operations.preflight import access, clusters, collisions, istio, permissions, remembered, versions
 from operations.preflight.ownership import NAMESPACE, Ownership
 from operations.preflight.permissions import Need
 from operations.state import PROVIDER, RELEASE
@@ -307,3 +308,22 @@ def test_a_client_certificate_that_ended_is_told_with_its_end(
 
     assert finding.kind.code == "credentials-expired"
     assert said in finding.what
+
+
+def test_a_leaving_cluster_that_lets_nobody_look_is_told_with_the_way_to_forget_it(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config["workers"].pop("cluster-2")
+    inputs = {"kubeconfig": config["kubeconfig"], "context": "cluster-2"}
+    left = {"type": PROVIDER, "urn": f"urn:pulumi:prod::gloo-mesh::{PROVIDER}::cluster-2", "inputs": inputs}
+    monkeypatch.setattr(charts, "demands", lambda *_: charts.Demands("", {}))
+    monkeypatch.setattr(preflight, "look", lambda *_: Looked({}, {}))
+    denied = Refused(403, "Forbidden", "namespaces is forbidden")
+    monkeypatch.setattr(remembered, "look", lambda asked, *_: Looked({}, {cluster.name: denied for cluster in asked}))
+
+    looked = preflight.preflight("prod", Settings.parse(config, ("licenseKey",)), {"deployment": {"resources": [left]}})
+
+    (told,) = [finding for finding in looked.findings if finding.where == "cluster-2"]
+    assert told.kind.code == "access-denied"
+    assert told.remedy.endswith("python -m operations forget cluster-2 --stack prod")
+    assert looked.unreachable == {"cluster-2": denied}

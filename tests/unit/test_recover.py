@@ -311,10 +311,11 @@ def test_clusters_that_another_namespace_is_on_are_strangers(config: dict[str, A
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(remembered, "look", look)
-        (finding,) = remembered.strangers(document(*made), settings.clusters, "gloo-mesh")
+        (finding,), unseen = remembered.strangers(document(*made), settings.clusters, "gloo-mesh")
 
     assert (finding.kind.code, finding.where) == ("another-cluster", "cluster-1")
     assert "has UID another; this stack's has c" in finding.what
+    assert not unseen
 
 
 KNOWN = {"known": True, "begun": False, "again": False, "wanted": True}
