@@ -24,10 +24,11 @@ class CommandError(Exception):
         """Whether an update of the stack runs, or left its lock."""
         return any(words in str(self) for words in _LOCKED)
 
-    @property
-    def unknown(self) -> bool:
-        """Whether the backend has no such stack."""
-        return "no stack named" in str(self)
+    def unknown(self, stack: str) -> str:
+        """What to say where the backend has no such stack; empty where that isn't why."""
+        if "no stack named" not in str(self):
+            return ""
+        return f"The backend knows no stack {stack}; make it with: pulumi stack init {stack}"
 
 
 def cli(*arguments: str, given: str = "") -> str:

@@ -58,4 +58,4 @@ def _configuration(stack: Stack, *arguments: str) -> dict[str, Any]:
     except UsageError as error:
         raise UsageError(f"To decrypt {named}: {error}") from None
     except CommandError as error:
-        raise UsageError(f"Pulumi can't decrypt {named}: {last_error(error)}") from None
+        raise UsageError(error.unknown(stack.name) or f"Pulumi can't decrypt {named}: {last_error(error)}") from None

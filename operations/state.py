@@ -28,9 +28,8 @@ def exported(stack: str) -> State:
     try:
         return json.loads(cli("stack", "export", "--stack", stack))
     except CommandError as error:
-        if error.unknown:
-            raise UsageError(f"The backend knows no stack {stack}; make it with: pulumi stack init {stack}") from None
-        raise UsageError(f"Pulumi can't export the state of {stack}: {last_error(error)}") from None
+        told = error.unknown(stack) or f"Pulumi can't export the state of {stack}: {last_error(error)}"
+        raise UsageError(told) from None
 
 
 def opened(stack: str) -> None:

@@ -71,9 +71,14 @@ def deployed(fleet: Fleet, previewed: Report) -> Report:
 def test_a_stack_that_the_backend_doesnt_know_is_told_with_the_command_that_makes_it(fleet: Fleet) -> None:
     stranger = copy.copy(fleet)
     stranger.name = "unheard-of"
-    (fleet.lab.root / "Pulumi.unheard-of.yaml").write_text(fleet.file.read_text())
+    stranger.file = fleet.lab.root / "Pulumi.unheard-of.yaml"
+    stranger.file.write_text(fleet.file.read_text())
 
-    for verb in ("preview", "up", "recover"):
+    for verb in ("preview", "up", "recover", "check"):
+        if verb == "check":
+            # It asks the CLI for nothing else.
+            stranger.configure("kubeconfig", {"secret": "access"})
+            stranger.configure("access", {"secure": "v1:4711:0815"})
         refused = stranger.run(verb)
 
         assert refused.returncode == 2
