@@ -86,6 +86,49 @@ def test_a_value_that_is_no_longer_allowed_is_risky() -> None:
     assert crds.changes(CRD, new) == (["+ v1 spec.mode: may be C"], ["- v1 spec.mode: may be A"])
 
 
+@pytest.mark.parametrize(
+    ("word", "said", "shown"),
+    [
+        ("pattern", "^a$", 'pattern "^a$"'),
+        ("maximum", 3, "maximum 3"),
+        ("oneOf", [{"required": ["a"]}], 'oneOf [{"required": ["a"]}]'),
+        ("x-kubernetes-validations", [{"rule": "self.a" * 20}], "x-kubernetes-validations (long)"),
+    ],
+)
+def test_a_new_restriction_of_a_field_is_risky_and_one_that_goes_is_not(word: str, said: Any, shown: str) -> None:
+    new = other()
+    spec(new)["properties"]["ports"][word] = said
+    spec(new)["properties"]["extra"] = {"type": "string", word: said}
+
+    harmless, risky = crds.changes(CRD, new)
+
+    assert sorted(harmless) == sorted(["+ v1 spec.extra: " + shown, "+ v1 spec.extra: string"])
+    assert risky == ["+ v1 spec.ports: " + shown]
+    assert "- v1 spec.ports: " + shown in crds.changes(new, CRD)[0]
+
+
+def test_values_for_a_field_that_was_free_are_a_restriction() -> None:
+    new = other()
+    spec(new)["properties"]["ports"]["items"]["enum"] = ["a"]
+
+    assert crds.changes(CRD, new)[1] == ["+ v1 spec.ports[]: these values alone"]
+
+
+def test_a_field_that_no_longer_keeps_what_it_doesnt_know_is_risky() -> None:
+    old = other()
+    spec(old)["x-kubernetes-preserve-unknown-fields"] = True
+
+    assert crds.changes(old, CRD) == ([], ["- v1 spec: x-kubernetes-preserve-unknown-fields true"])
+    assert crds.changes(CRD, old) == (["+ v1 spec: x-kubernetes-preserve-unknown-fields true"], [])
+
+
+def test_another_description_changes_nothing() -> None:
+    new = other()
+    spec(new)["description"] = "better"
+
+    assert crds.changes(CRD, new) == ([], [])
+
+
 def test_a_new_demand_is_risky_unless_it_lies_in_a_new_field() -> None:
     new = other()
     spec(new)["required"] = ["mode"]
