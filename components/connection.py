@@ -39,6 +39,10 @@ class PluginMissingError(AccessError):
     """A credential plugin that isn't installed."""
 
 
+class ContextMissingError(AccessError):
+    """A kubeconfig that can be read and leads to no server by that context."""
+
+
 class LoginError(AccessError):
     """A login that was tried and failed: somebody has to sign in again."""
 
@@ -61,7 +65,7 @@ def connected(cluster: ClusterSettings) -> "ApiClient":
         raise AccessError(f"its kubeconfig is {source}, which isn't decrypted here")
     server, user = kubeconfig.of("cluster", cluster.context), kubeconfig.of("user", cluster.context)
     if not server.get("server"):
-        raise AccessError(f"its kubeconfig {source} names no server for the context {cluster.context}")
+        raise ContextMissingError(f"its kubeconfig {source} names no server for the context {cluster.context}")
     document = {
         "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
         "clusters": [{"name": "it", "cluster": server}],
@@ -165,7 +169,10 @@ def _asked(server: Mapping[str, Any], plugin: Mapping[str, Any]) -> dict[str, An
         answer, said = process.communicate(timeout=LOGIN_SECONDS)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        # Not by reading to the end: what left the group, such as a browser, may hold the pipes open.
+        process.wait()
+        for pipe in filter(None, (process.stdout, process.stderr)):
+            pipe.close()
         raise HangingLoginError(
             f"{name} hasn't answered within {LOGIN_SECONDS} s; see what it waits for by running it in a terminal"
         ) from None

@@ -4,24 +4,24 @@ Owns which entries those are, and the refusal while the cluster lives. Whether i
 it: the configuration may name another cluster by now. No entry of any other cluster is touched.
 """
 
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from components import product
-from components.connection import HangingLoginError, LoginError, PluginMissingError, reason
+from components.connection import AccessError, ContextMissingError, reason
 from components.settings import MANAGEMENT
 from operations import lock, state
 from operations.api import Api, Refused, Unanswered
 from operations.deployment import Deployment
+from operations.preflight import access
 from operations.preflight import remembered as clusters
 from operations.stack import UsageError
 from operations.state import State
 
 SECONDS = 10
 """Deadline of asking the cluster, and of deregistering it, logins aside."""
-LOGINS = (HangingLoginError, LoginError, PluginMissingError)
-"""What is this machine's fault; a context that isn't there any more went with its cluster."""
 _WORKER = "gloo-mesh:index:WorkerCluster"
 _ADDONS = "gloo-mesh:index:Addons"
 
@@ -62,11 +62,18 @@ def farewell(deployment: Deployment, stack: str, name: str) -> Farewell:
         for entry in state.entries(document)
         if entry["urn"] in urns and name != MANAGEMENT and entry["type"].endswith(f":{product.CLUSTER_KIND}")
     ]
-    if registered and MANAGEMENT in deployment.unreachable:
-        raise UsageError(
-            f"{MANAGEMENT} doesn't answer, where {name} is registered: {deployment.unreachable[MANAGEMENT]}. Run it "
-            "again when it does."
-        )
+    if registered:
+        settings = deployment.settings
+        strangers, silent = clusters.strangers(document, [settings.management_cluster], settings.namespace)
+        if MANAGEMENT in silent:
+            raise UsageError(
+                f"{MANAGEMENT} doesn't answer, where {name} is registered: {reason(silent[MANAGEMENT])}. Run it again "
+                "when it does."
+            )
+        if strangers:
+            return Farewell(
+                f"{strangers[0].what} Another fleet's {name} may be registered there. {strangers[0].remedy}"
+            )
     return Farewell(
         urns=frozenset(urns),
         dropped=[state.name(urn) for urn in sorted(urns)],
@@ -80,6 +87,9 @@ def forget(deployment: Deployment, stack: str, farewell: Farewell) -> None:
     settings = deployment.settings
     # Else the registration would be gone before that fails.
     state.opened(stack)
+    document = state.exported(stack)
+    if lock.locks(stack) or state.pending(document):
+        raise UsageError(f"An update of {stack} has begun meanwhile; nothing is forgotten. Run it again afterwards.")
     try:
         if farewell.deregistered:
             api = Api(settings.management_cluster, SECONDS)
@@ -88,7 +98,7 @@ def forget(deployment: Deployment, stack: str, farewell: Farewell) -> None:
                 api.remove(f"{collection}/{name}")
     except (Unanswered, Refused) as error:
         raise UsageError(f"The registration can't be deleted: {reason(error)}; nothing is forgotten.") from None
-    state.put_back(stack, state.without(state.exported(stack), farewell.urns))
+    state.put_back(stack, state.without(document, farewell.urns))
 
 
 def _urns(document: State, name: str) -> Iterator[str]:
@@ -121,19 +131,26 @@ def _answer(deployment: Deployment, document: State, name: str) -> str | None:
             api = Api(cluster, SECONDS)
             live: Any = api.get(f"/api/v1/namespaces/{deployment.settings.namespace}")
         except Unanswered as silent:
-            if isinstance(silent.__cause__, LOGINS):
+            if _unseeable(silent):
                 raise UsageError(
                     f"Whether {name} (context {cluster.context}) lives can't be seen: {silent}. Mend that, and run it "
-                    "again."
+                    "again; where the cluster is gone, a kubeconfig without that context will do."
                 ) from None
             continue
         except Refused as refused:
             return f"(context {cluster.context}) answers {refused.status} {refused.reason}"
         found = live["metadata"]["uid"] if live else None
         # Another cluster may have its address, or its context's name, by now.
-        if found == uid or (found is None and cluster is remembered):
+        if found == uid or (found is None and cluster is (remembered or configured)):
             return f"(context {cluster.context}) answers"
     return None
+
+
+def _unseeable(silent: Unanswered) -> bool:
+    """Whether this machine can't tell: a context that isn't there any more went with its cluster, a login didn't."""
+    if isinstance(silent.__cause__, AccessError):
+        return not isinstance(silent.__cause__, ContextMissingError)
+    return any(isinstance(cause, ssl.SSLError) for cause in access.causes(silent))
 
 
 def _uid(document: State, namespace: str, name: str) -> str | None:

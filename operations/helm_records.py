@@ -116,7 +116,8 @@ def read(namespace: dict[str, Any] | None, secrets: Iterable[dict[str, Any]]) ->
     found: dict[str, list[dict[str, Any]]] = {}
     for metadata in secrets:
         labels = metadata.get("labels") or {}
-        if labels.get("owner") == "helm" and labels.keys() >= _LABELS:
+        # Somebody else's Secret may be labelled like one.
+        if labels.get("owner") == "helm" and labels.keys() >= _LABELS and labels["version"].isdecimal():
             found.setdefault(labels["name"], []).append(metadata)
     return {
         name: Records(

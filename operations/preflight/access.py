@@ -76,7 +76,7 @@ def finding(cluster: ClusterSettings, error: Exception) -> Finding:
                 f"{called} answers 403 to its first questions: {error}.",
                 f"kubectl --context {cluster.context} auth whoami; have that identity let in.",
             )
-        case _ if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)):
+        case _ if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes(error)):
             return NOT_TRUSTED.found(
                 cluster.name,
                 f"What answers for {called} has a certificate that {cluster.kubeconfig} doesn't trust: {error}.",
@@ -92,7 +92,7 @@ def _status(error: Exception) -> int:
 
 
 def _is_tls(error: Exception) -> bool:
-    return any(isinstance(cause, ssl.SSLError) for cause in _causes(error))
+    return any(isinstance(cause, ssl.SSLError) for cause in causes(error))
 
 
 def _end(cluster: ClusterSettings) -> datetime | None:
@@ -112,7 +112,8 @@ def _end(cluster: ClusterSettings) -> datetime | None:
     return end if end < datetime.now(UTC) else None
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and whatever it came of."""
     while error is not None:
         yield error
         # urllib3 wraps what it caught, some of it as an argument alone.

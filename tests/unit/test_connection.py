@@ -54,6 +54,19 @@ def test_a_plugin_that_hangs_is_given_up_and_ended_with_all_it_started(
     awaited(lambda: not runs(child), seconds=10)
 
 
+def test_a_plugin_that_hangs_is_given_up_though_what_it_left_behind_holds_its_output(
+    cluster: Callable[..., ClusterSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "LOGIN_SECONDS", 1)
+
+    with pytest.raises(connection.HangingLoginError):
+        connection.connected(cluster(plugin("setsid sleep 60 & echo $! > child; wait")))
+
+    child = int(Path("child").read_text())
+    assert runs(child), "the browser that a login opened was waited for"
+    psutil.Process(child).kill()
+
+
 def runs(process: int) -> bool:
     try:
         return psutil.Process(process).status() != psutil.STATUS_ZOMBIE

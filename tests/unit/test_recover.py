@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -25,13 +26,16 @@ from components.settings import Settings
 from operations import forget, helm_records, leftovers, lock, recover, state
 from operations.api import Refused, Unanswered
 from operations.everywhere import Looked
+from operations.forget import Farewell
 from operations.helm_records import Records, Release, judged
 from operations.lock import Lock
 from operations.preflight import remembered
+from operations.preflight.clusters import ANOTHER_CLUSTER
 from operations.recover import Recovery
 from operations.stack import PROJECT_FOLDER, UsageError
 
 HOST = socket.gethostname()
+SECRET = object()
 NOW = datetime.now(UTC)
 
 
@@ -372,6 +376,15 @@ def test_a_release_whose_creation_was_under_way_is_taken_in_whoever_wrote_its_re
     assert judged(release, Records({1: "deployed"})).unknown
 
 
+def test_a_secret_that_is_only_labelled_like_a_record_is_none() -> None:
+    labels = {"owner": "helm", "name": "enterprise-agent", "status": "deployed"}
+    secrets = [{"labels": labels | {"version": version}} for version in ("latest", "1")]
+
+    found = helm_records.read(None, secrets)
+
+    assert found == {"enterprise-agent": Records({1: "deployed"})}
+
+
 def test_a_record_that_is_marked_as_failed_keeps_all_it_knows() -> None:
     record = {"name": "a", "version": 2, "info": {"status": "pending-upgrade", "notes": "n"}, "manifest": "m" * 1000}
     packed = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(record).encode()))).decode()
@@ -586,6 +599,9 @@ def test_forgetting_the_management_cluster_keeps_every_worker() -> None:
         (Unanswered("refused"), "another", False),
         (Unanswered("refused"), None, False),
         ("another", "another", False),
+        # Where the state's kubeconfig is a secret, what is configured is all there is to go by.
+        (SECRET, None, True),
+        (SECRET, "another", False),
     ],
 )
 def test_a_cluster_is_gone_when_the_one_that_the_state_knows_answers_nowhere(
@@ -615,7 +631,11 @@ def test_a_cluster_is_gone_when_the_one_that_the_state_knows_answers_nowhere(
     )
     deployment: Any = SimpleNamespace(settings=settings, file=Path("Pulumi.prod.yaml"))
 
-    answer = forget._answer(deployment, document(provider("cluster-2"), namespace), "cluster-2")
+    known = provider("cluster-2")
+    if remembered is SECRET:
+        known["inputs"]["kubeconfig"] = {"ciphertext": "v1:4711"}
+
+    answer = forget._answer(deployment, document(known, namespace), "cluster-2")
 
     assert bool(answer) is lives
 
@@ -638,8 +658,63 @@ def test_a_cluster_that_cant_be_entered_isnt_taken_for_gone_unless_its_context_i
     ):
         forget._answer(deployment, document(known), "cluster-2")
 
+    Path("kubeconfig").unlink()
+    with pytest.raises(UsageError, match=r"lives can't be seen: its kubeconfig is kubeconfig"):
+        forget._answer(deployment, document(known), "cluster-2")
+
     Path("kubeconfig").write_text(json.dumps(kubeconfig | {"contexts": []}))
     assert forget._answer(deployment, document(known), "cluster-2") is None
+
+
+def test_a_stranger_at_a_clusters_address_is_no_proof_that_it_is_gone(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Untrusted:
+        def __init__(self, *_: object) -> None:
+            raise Unanswered("TLS") from ssl.SSLCertVerificationError(1, "self-signed certificate")
+
+    monkeypatch.setattr(forget, "Api", Untrusted)
+    deployment: Any = SimpleNamespace(settings=Settings.parse(config, ("licenseKey",)), file=Path("Pulumi.prod.yaml"))
+
+    with pytest.raises(UsageError, match=r"lives can't be seen: TLS"):
+        forget._answer(deployment, document(provider("cluster-2")), "cluster-2")
+
+
+@pytest.mark.parametrize("meanwhile", ["a lock", "an operation"])
+def test_nothing_is_forgotten_where_an_update_has_begun_meanwhile(
+    meanwhile: str, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = [{"type": "creating", "resource": secret("root", "cluster-1")}] if meanwhile == "an operation" else []
+    monkeypatch.setattr(state, "opened", lambda _: None)
+    monkeypatch.setattr(state, "exported", lambda _: document(pending=begun))
+    monkeypatch.setattr(lock, "locks", lambda _: [locked()] if meanwhile == "a lock" else [])
+    deployment: Any = SimpleNamespace(settings=Settings.parse(config, ("licenseKey",)))
+
+    with pytest.raises(UsageError, match="has begun meanwhile; nothing is forgotten"):
+        forget.forget(deployment, "prod", Farewell(deregistered=["cluster-2"]))
+
+
+def test_a_registration_on_a_strangers_cluster_is_left_alone(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered = entry("kubernetes:multicluster.solo.io/v1alpha1:KubernetesCluster", "registration-2") | {
+        "inputs": {"metadata": {"name": "cluster-2"}},
+        "provider": on("management"),
+        "parent": urn("gloo-mesh:index:WorkerCluster", "cluster-2"),
+    }
+    worker = entry("gloo-mesh:index:WorkerCluster", "cluster-2")
+    stranger = ANOTHER_CLUSTER.found("management", "Namespace gloo-mesh has another UID.", "Mend the context.")
+    monkeypatch.setattr(lock, "locks", lambda _: [])
+    monkeypatch.setattr(forget, "_answer", lambda *_: None)
+    monkeypatch.setattr(remembered, "strangers", lambda *_: ([stranger], {}))
+    deployment: Any = SimpleNamespace(
+        settings=Settings.parse(config, ("licenseKey",)), exported=document(provider("cluster-2"), worker, registered)
+    )
+
+    farewell = forget.farewell(deployment, "prod", "cluster-2")
+
+    assert "Another fleet's cluster-2 may be registered there." in farewell.refusal
+    assert not farewell.deregistered
 
 
 class pulumi:  # noqa: N801 - read as a clause
