@@ -210,10 +210,17 @@ class Api:
             body=body,
             auth_settings=["BearerToken"],
         )
+
+        def ask() -> tuple[Any, bytes]:
+            answered = self._client.call_api(method, url, headers, body, form, _request_timeout=timeout)
+            return answered, answered.read()
+
         try:
-            answer = self._client.call_api(method, url, headers, body, form, _request_timeout=timeout)
-            content = answer.read()
+            # The client's own deadline is for each read, and a server that trickles would never come to it.
+            answer, content = within(timeout + 1, ask)
             self.date = answer.getheader("Date")
+        except TimeoutError as error:
+            raise Unanswered(f"it hasn't answered within {timeout:.0f} s") from error
         except Exception as error:
             raise Unanswered(reason(error)) from error
         return answer, content

@@ -2,7 +2,9 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,8 @@ class Server:
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.busy: list[str] = []
         """Of each of the next questions, for how many seconds it is put off."""
+        self.trickles = threading.Event()
+        """Whether an answer's body comes a byte at a time, and never comes to its end."""
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -111,7 +115,11 @@ class Server:
                     self.send_response(200)
                 self.send_header("Content-Type", "application/json")
                 self.end_headers()
-                self.wfile.write(json.dumps(VERSION).encode())
+                with suppress(OSError):
+                    while outer.trickles.is_set():
+                        self.wfile.write(b" ")
+                        time.sleep(0.05)
+                    self.wfile.write(json.dumps(VERSION).encode())
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass
@@ -131,6 +139,7 @@ def server() -> Iterator[Server]:
     server = Server()
     threading.Thread(target=server.server.serve_forever, kwargs={"poll_interval": 0.01}).start()
     yield server
+    server.trickles.clear()
     server.server.shutdown()
     server.server.server_close()
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from components.settings import ClusterSettings
-from operations.api import TIMES, Api, Refused
+from operations.api import TIMES, Api, Refused, Unanswered
 from tests.unit.conftest import Server
 
 
@@ -13,6 +13,15 @@ from tests.unit.conftest import Server
 def api(cluster: Callable[..., ClusterSettings]) -> Api:
     """A client with a minute's time."""
     return Api(cluster({}), 60)
+
+
+def test_a_server_that_trickles_is_given_up_at_the_deadline(
+    cluster: Callable[..., ClusterSettings], server: Server
+) -> None:
+    server.trickles.set()
+
+    with pytest.raises(Unanswered, match="hasn't answered within 1 s"):
+        Api(cluster({}), 1).enter()
 
 
 def test_a_server_that_stays_busy_is_given_up(api: Api, server: Server) -> None:
