@@ -154,7 +154,7 @@ def dialled(fleet: Fleet, addresses: Iterable[str]) -> Iterator[Finding]:
     for address in sorted(set(addresses)):
         try:
             within(DIAL_SECONDS + 1, lambda at=address: asyncio.run(shake_hands(at, authority, context, DIAL_SECONDS)))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, OverflowError) as error:
             why = cause(error, authority) if isinstance(error, OSError) else "that is no host:port"
             kind = UNTRUSTED if isinstance(error, ssl.SSLCertVerificationError) else UNREACHABLE
             yield kind.found(

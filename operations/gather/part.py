@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from components.settings import ConfigurationError
-from operations.api import Refused
+from operations.api import Refused, Unanswered
 from operations.stack import UsageError
 
 T = TypeVar("T")
@@ -31,4 +31,10 @@ class Part:
             self.missing.append((what, f"{refused.status} {refused}"))
         except (UsageError, ConfigurationError, OSError, subprocess.SubprocessError) as error:
             self.missing.append((what, str(error)))
+        except Unanswered:
+            # Whoever looks at that cluster has nothing more to ask it.
+            raise
+        except Exception as error:
+            # Support needs the rest the more, where something is odd; of what it says nobody knows what is in it.
+            self.missing.append((what, f"this program stumbled: {type(error).__name__}"))
         return None

@@ -182,6 +182,20 @@ def test_what_could_not_be_had_is_told_and_the_rest_is_there(
     assert {"what": "cluster-2", "why": "connection refused"} in json.loads(found["manifest.json"])["missing"]
 
 
+def test_what_this_program_stumbles_over_is_told_without_its_words_and_the_rest_is_there(
+    bundle: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stumble(*_: object) -> None:
+        raise ValueError(LICENCE)
+
+    monkeypatch.setitem(machine.FINDERS, "check", stumble)
+
+    made = bundle()
+
+    assert ("check", "this program stumbled: ValueError") in made.missing
+    assert "plan.json" in files(made)
+
+
 def test_a_bundle_that_would_still_hold_a_secret_is_not_written(
     bundle: Callable[..., Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
