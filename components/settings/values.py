@@ -27,6 +27,7 @@ ANYWHERE = {
     "insecure": "agents and relay speak nothing but TLS; take it out",
     "autoRestartPods": "pods restart when their owners say so (vendor page: manage certs); take it out",
     "licenseKey": f"the secret key {PROJECT}:{LICENSE_KEY} sets it; take it out",
+    "sidecar.istio.io/inject": "which pods Istio injects is their namespace's affair (vendor page); take it out",
 }
 """Keys that no values may hold, at whatever depth, and why."""
 
@@ -55,6 +56,9 @@ RULES: Mapping[Release, Mapping[Path, str]] = {
             "gloo-mesh-ui.relayClientAuthority",
             "gloo-mesh-ui.networkingAdminAddress",
         ),
+        **_fixed("the relay is what this release is for", f"{_RELAY}.enabled"),
+        **_fixed("the relay's Service is found by its name", f"{_RELAY}.serviceOverrides.metadata.name"),
+        **_fixed("every way to the relay leads to its port 9900", f"{_RELAY}.ports.grpc"),
         **_restarts(_RELAY),
         **_set_by("relay.service", f"{_RELAY}.serviceType", f"{_RELAY}.serviceOverrides.spec.type"),
         **_set_by("relay.annotations", f"{_RELAY}.serviceOverrides.metadata.annotations"),
