@@ -28,6 +28,7 @@ _DONE = {
 }
 # What is only read, or read no more, changes no cluster.
 _QUIET = {"same", "refresh", "read", "read-replacement", "discard", "discard-replaced"}
+_STACK = "pulumi:pulumi:Stack"
 _TRACEBACK = "Traceback (most recent call last)"
 # Of a resource that "failed to register" it is told what failed.
 _NOISE = ("KeyboardInterrupt", "asyncio.exceptions.CancelledError", "failed to register")
@@ -63,6 +64,8 @@ class Progress:
         """Where that failed."""
         self.drifted = False
         """Whether anything that was looked at is other than the state says, if only its resourceVersion or revision."""
+        self.outputs: dict[str, Any] = {}
+        """What the program says of the whole, as the engine tells it: secrets masked."""
         self._steps: dict[str, tuple[str, str]] = {}
         """By URN, the cluster and operation of what was begun last."""
         self._console = console
@@ -99,7 +102,10 @@ class Progress:
         if event.resource_pre_event:
             self._started(event.resource_pre_event.metadata)
         elif event.res_outputs_event:
-            self._ended(event.res_outputs_event.metadata)
+            step = event.res_outputs_event.metadata
+            if step.type == _STACK and step.new:
+                self.outputs = dict(step.new.outputs or {})
+            self._ended(step)
         elif event.res_op_failed_event:
             self._failed(event.res_op_failed_event.metadata)
         elif event.diagnostic_event:
@@ -136,6 +142,7 @@ class Progress:
                 name: {"changed": cluster.changed, "unchanged": cluster.unchanged, "failed": cluster.failed}
                 for name, cluster in self.clusters.items()
             },
+            "outputs": self.outputs,
             "errors": self.errors,
             "warnings": self.warnings,
         }
@@ -179,7 +186,7 @@ class Progress:
         message = said.message.replace("<{%reset%}>", "").partition(_TRACEBACK)[0].strip()
         if not message or any(noise in message for noise in _NOISE):
             return
-        where = f"{_name(said.urn)}: " if said.urn and "pulumi:pulumi:Stack" not in said.urn else ""
+        where = f"{_name(said.urn)}: " if said.urn and _STACK not in said.urn else ""
         if _CUT_OFF in message:
             if message.partition(_LAST_WORDS)[2]:
                 self.warnings.append(message)

@@ -120,6 +120,9 @@ def _finish(
         )
         # Of what failed before it came to anything, this would say the wrong thing.
         if counted or not failed:
+            if address := progress.outputs.get("relayAddress"):
+                node = progress.outputs.get("relayNode")
+                out.print(f"Relay: {address}{f', of node {node}' if node else ''}", markup=False)
             out.print(f"{counted or ('Nothing changes' if verb == 'would change' else 'Nothing changed')}.")
     for error in progress.errors:
         err.print(f"[red]error:[/red] {escape(error)}")

@@ -116,6 +116,10 @@ def test_a_preview_of_a_change_of_management_alone_leaves_the_workers_unchanged_
     assert fleet.writes() == before
 
 
+def test_an_up_says_where_the_relay_answers(fleet: Fleet, deployed: Report) -> None:
+    assert deployed["outputs"]["relayAddress"] == fleet.lab.relay_address
+
+
 def test_what_was_previewed_is_what_was_done(previewed: Report, deployed: Report) -> None:
     assert changed(deployed) == changed(previewed)
 

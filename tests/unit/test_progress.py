@@ -125,3 +125,19 @@ def test_the_last_words_of_a_plugin_are_told() -> None:
 
     assert progress.errors == []
     assert ["panic" in warning for warning in progress.warnings] == [True]
+
+
+def test_what_the_program_says_of_the_whole_is_kept() -> None:
+    progress = followed()
+    stack = SimpleNamespace(
+        urn="urn:pulumi:prod::gloo-mesh::pulumi:pulumi:Stack::gloo-mesh-prod",
+        type="pulumi:pulumi:Stack",
+        op=OpType.SAME,
+        provider="",
+        new=state(custom=False, outputs={"relayAddress": "192.0.2.1:9900"}),
+        old=None,
+    )
+
+    progress.event(_event(res_outputs_event=SimpleNamespace(metadata=stack)))
+
+    assert progress.report()["outputs"] == {"relayAddress": "192.0.2.1:9900"}
