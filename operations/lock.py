@@ -15,9 +15,10 @@ from pathlib import Path
 import psutil
 
 from components.settings import PROJECT
+from operations import backend
 from operations.cli import CommandError, cli, last_error
 from operations.findings import Finding, Kind
-from operations.stack import PROJECT_FOLDER, UsageError
+from operations.stack import UsageError
 
 LOCK_LEFT = Kind(
     "lock-left",
@@ -97,9 +98,9 @@ def remove(stack: str) -> None:
 
 
 def _asked(stack: str) -> Iterable[Lock]:
-    url: str = json.loads(cli("whoami", "--json"))["url"]
-    if url.startswith("file://"):
-        return _files(_folder(url), stack)
+    url = backend.url()
+    if root := backend.folder(url):
+        return _files(root, stack)
     if url.startswith(("https://", "http://")):
         stacks = json.loads(cli("stack", "ls", "--json"))
         busy = any(known.get("updateInProgress") for known in stacks if known["name"].rpartition("/")[2] == stack)
@@ -127,11 +128,6 @@ def _files(root: Path, stack: str) -> Iterator[Lock]:
                 # Killed while it was written; a later one of the same kind would be complete at once.
                 taken = datetime.fromtimestamp(file.stat().st_mtime, UTC)
                 yield Lock("somebody", socket.gethostname(), 0, taken)
-
-
-def _folder(url: str) -> Path:
-    path = url.removeprefix("file://").partition("?")[0]
-    return PROJECT_FOLDER / Path(path).expanduser()
 
 
 def _time(text: str) -> datetime:

@@ -3,12 +3,13 @@
 Owns its words and exit codes: 0 nothing is in the way any more, 1 something is, 2 something could not be looked at.
 """
 
+import os
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from operations import leftovers, lock
+from operations import backend, leftovers, lock
 from operations import recover as recovery
 from operations.console import JsonOption, StackOption, YesOption, err, out
 from operations.deployment import Deployment
@@ -28,9 +29,17 @@ def recover(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a crash left in the way of the next up; with --yes, clear it away. Refused while an update runs."""
-    deployment = Deployment(Stack.find(stack), err)
+    known = Stack.find(stack)
+    os.environ.update(known.environment)
+    torn = backend.cut_off(stack)
+    findings = [backend.finding(file, stack) for file in torn]
+    if torn and not yes:
+        raise typer.Exit(tell(findings, as_json, "", mended=False, unseen={}))
+    for file in torn:
+        file.unlink()
+    deployment = Deployment(known, err)
     locks = lock.locks(stack)
-    findings = [*(held.finding(stack) for held in locks), *leftovers.findings(stack)]
+    findings += [*(held.finding(stack) for held in locks), *leftovers.findings(stack)]
     if yes and not recovery.removable(locks, force=force):
         raise typer.Exit(tell(findings, as_json, "", mended=False, unseen={}))
     if yes:

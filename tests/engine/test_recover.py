@@ -181,6 +181,22 @@ def test_a_strangers_secret_and_release_are_not_taken_in(fleet: Fleet) -> None:
     converged(fleet)
 
 
+def test_a_state_that_no_command_can_read_past_what_a_kill_left_is_read_again(fleet: Fleet) -> None:
+    whole = fleet.pulumi("stack", "export")
+    (file,) = (fleet.lab.root / "state").rglob(f"{STACK}.json")
+    file.with_name(f"{file.name}.attrs").write_text("")
+
+    refused = fleet.run("up", "--yes")
+    shown = recover(fleet)
+    done = recover(fleet, "--yes")
+
+    assert refused.returncode == 2
+    assert f"EOF. After a crash: python -m operations recover --stack {STACK}" in refused.stderr
+    assert (shown["code"], codes(shown)) == (1, {"state-unreadable"})
+    assert (done["code"], codes(done)) == (0, {"state-unreadable"})
+    assert fleet.pulumi("stack", "export") == whole
+
+
 def test_a_lock_of_another_machine_goes_by_force_alone(fleet: Fleet) -> None:
     folder = fleet.lab.root / f"state/.pulumi/locks/organization/gloo-mesh/{STACK}"
     folder.mkdir(parents=True, exist_ok=True)

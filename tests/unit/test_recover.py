@@ -23,7 +23,7 @@ import pytest
 from pulumi.automation.events import StepEventMetadata
 
 from components.settings import Settings
-from operations import forget, helm_records, leftovers, lock, recover, state
+from operations import backend, forget, helm_records, leftovers, lock, recover, state
 from operations.api import Refused, Unanswered
 from operations.everywhere import Looked
 from operations.forget import Farewell
@@ -786,3 +786,20 @@ def test_helms_records_come_after_the_state_and_not_at_all_where_that_cant_be_wr
         recover.mend(nothing, "prod", Recovery(judgements=[cut_off]))
 
     assert done == (["state"] if refused else ["state", "records"])
+
+
+def test_a_description_that_was_cut_off_is_found_of_this_stack_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ".pulumi/stacks/gloo-mesh"
+    folder.mkdir(parents=True)
+    for name in ("prod.json", "prod.json.bak", "prod.json.gz", "other.json"):
+        (folder / f"{name}.attrs").write_text("")
+    (folder / "prod.json.bak.attrs").write_text("{}")
+    (folder / "prod.json.gz.attrs").write_text('{"user.')
+    monkeypatch.setattr(backend, "url", lambda: f"file://{tmp_path}?no_tmp_dir=true")
+
+    assert backend.cut_off("prod") == [folder / "prod.json.attrs", folder / "prod.json.gz.attrs"]
+
+    monkeypatch.setattr(backend, "url", lambda: "s3://bucket")
+    assert backend.cut_off("prod") == []
