@@ -85,9 +85,12 @@ def check(stack: str, settings: Settings) -> Checked:
     seen = {name: cluster for name, (cluster, _) in looked.seen.items()}
     found = next((found for _, found in looked.seen.values() if found), None)
     if fleet.record is None and settings.management_cluster.name in seen:
-        return Checked(seen, [*findings, _unrecorded(fleet)])
+        findings.append(_unrecorded(fleet))
+        if not any(cluster.version for cluster in seen.values()):
+            # Where no up has been yet, everything is missing.
+            return Checked(seen, findings)
     for name, cluster in seen.items():
-        # Where no up has been yet, everything is missing.
+        # So it is on a worker that no up has reached.
         findings += [] if fleet.record and name not in fleet.record.versions else cluster.findings
     findings += _between(fleet, seen, found)
     order = [cluster.name for cluster in settings.clusters]

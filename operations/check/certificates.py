@@ -103,7 +103,8 @@ def worker(view: View, held: Secrets) -> Iterator[Finding]:
         signing = view.fleet.trust.get(product.RELAY_SIGNING_SECRET, {}).get("tls.crt", "")
         name = f"tls.crt of Secret {product.RELAY_CLIENT_SECRET} in namespace {view.namespace}"
         shown = Pem(name, client.rstrip("\n") + "\n" + signing)
-        trust = Trust(authority="", root=root, clients={view.name: PemPair(shown, None)})
+        pair = PemPair(shown, _key(held, product.RELAY_CLIENT_SECRET))
+        trust = Trust(authority="", root=root, clients={view.name: pair})
         # The root's own faults are the management cluster's.
         told = set(pem.faults(Trust(authority="", root=root)))
         yield from _unusable(view, (fault for fault in pem.faults(trust) if fault not in told))
@@ -160,7 +161,7 @@ def _fingerprints(content: str) -> set[str]:
 def _trust(view: View, held: Secrets) -> Trust:
     """The management cluster's certificates, by what they have to be."""
     pairs = {
-        secret: PemPair(Pem(f"tls.crt of Secret {secret}", held[secret]["tls.crt"]), None)
+        secret: PemPair(Pem(f"tls.crt of Secret {secret}", held[secret]["tls.crt"]), _key(held, secret))
         for secret in (product.RELAY_SERVER_SECRET, product.RELAY_SIGNING_SECRET)
         if held.get(secret, {}).get("tls.crt")
     }
@@ -170,6 +171,12 @@ def _trust(view: View, held: Secrets) -> Trust:
         server=pairs.get(product.RELAY_SERVER_SECRET),
         signing=pairs.get(product.RELAY_SIGNING_SECRET),
     )
+
+
+def _key(held: Secrets, secret: str) -> Pem | None:
+    """A certificate's private key, which pods read no sooner than they start again."""
+    content = held.get(secret, {}).get("tls.key")
+    return Pem(f"tls.key of Secret {secret}", content) if content else None
 
 
 def _root(held: Secrets) -> Pem | None:

@@ -107,6 +107,14 @@ def test_a_fleet_that_was_just_deployed_is_well(site: Site) -> None:
     }
 
 
+def test_without_a_record_the_rest_is_told_all_the_same(site: Site) -> None:
+    wanted = {("record-missing", "management"), ("token-differs", "cluster-1")}
+
+    with unrecorded(site), another_token(site):
+        assert site.comes_to(wanted) == wanted, site.told
+    assert site.comes_to(set()) == set(), site.told
+
+
 def test_looking_writes_nothing(site: Site) -> None:
     before = site.fleet.writes()
     site.look()
@@ -229,6 +237,12 @@ def another_signing(site: Site) -> Iterator[None]:
 
 
 @contextmanager
+def another_key(site: Site) -> Iterator[None]:
+    with site.on(MANAGEMENT).secret("relay-tls-signing-secret", {"tls.key": root().signing().key_pem}):
+        yield
+
+
+@contextmanager
 def another_token(site: Site) -> Iterator[None]:
     with site.on("cluster-1").secret("relay-identity-token-secret", {"token": "token-canary"}):
         yield
@@ -319,6 +333,7 @@ FAULTS: list[tuple[str, str, Planted, str]] = [
     ("agent-unregistered", "cluster-1", unregistered, "cluster-1"),
     ("registration-without-agent", "management", ghost, "ghost"),
     ("certificate-changed", "management", another_signing, "relay-signing"),
+    ("certificate-unusable", "management", another_key, "tls.key of Secret relay-tls-signing-secret"),
     ("token-differs", "cluster-1", another_token, "relay-identity-token-secret"),
     ("relay-secret-missing", "management", no_token, "relay-forwarding-identity-token-secret"),
     ("record-missing", "management", unrecorded, "gloo-mesh-fleet"),

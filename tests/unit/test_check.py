@@ -257,9 +257,10 @@ def test_a_secret_that_is_missing_comes_from_whoever_makes_it(fleet: Fleet, sour
 def test_a_certificate_ends_with_the_intermediate_below_it(fleet: Fleet) -> None:
     middle = ROOT.issue("middle", ca=True, begins=-400 * DAY, ends=10 * DAY)
     uses = (authority.SERVER, authority.CLIENT)
-    chain = middle.issue("server", names=(authority.AUTHORITY,), uses=uses, begins=-300 * DAY).pem + middle.pem
+    server = middle.issue("server", names=(authority.AUTHORITY,), uses=uses, begins=-300 * DAY)
+    chain = server.pem + middle.pem
     there = held(ROOT)
-    there["relay-server-tls-secret"]["tls.crt"] = chain
+    there["relay-server-tls-secret"] |= {"tls.crt": chain, "tls.key": server.key_pem}
     known = {"relay-server": {"sha256": fingerprint(chain), "notAfter": end(chain)}}
     recorded = replace(fleet, record=Record("gloo-mesh", "test", "1.2.9", {}, {}, {}, known, {}, {}))
 
@@ -267,6 +268,16 @@ def test_a_certificate_ends_with_the_intermediate_below_it(fleet: Fleet) -> None
 
     assert codes(found) == [("certificate-expiring", "management")]
     assert "tls.crt of Secret relay-server-tls-secret" in found[0].what
+
+
+def test_a_key_of_another_certificate_is_told_before_a_pod_starts_with_it(fleet: Fleet) -> None:
+    there = held(ROOT)
+    there["relay-server-tls-secret"]["tls.key"] = ROOT.server().key_pem
+
+    (finding,) = certificates.management(view(fleet, "management", Answers({})), there)
+
+    assert finding.kind.code == "certificate-unusable"
+    assert "tls.key of Secret relay-server-tls-secret" in finding.what
 
 
 def test_a_root_that_ended_is_not_for_an_up_to_renew(fleet: Fleet) -> None:
