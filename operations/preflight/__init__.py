@@ -104,6 +104,7 @@ def _look(
             found += identity.findings(cluster, api, settings.rbac.admin_subjects)
         record = _record(api, settings.namespace)
     namespaces = {name: _namespace(api, name) for name in names}
+    found += istio.injected(cluster, settings.namespace, namespaces[settings.namespace])
     return _Seen(api, found, namespaces, collisions.look(cluster, api, wanted, namespaces, demands.crds), root, record)
 
 

@@ -28,6 +28,12 @@ ANOTHER_CLUSTER = Kind(
     _PAGE,
     stops=True,
 )
+MOVED = Kind(
+    "namespace-moved",
+    "Certificates, addresses and releases all name it, and what the old one still owns is in the way of the new.",
+    _PAGE,
+    stops=True,
+)
 
 
 def findings(
@@ -47,6 +53,17 @@ def findings(
                 f"Give {cluster.name} the context of a cluster of its own: kubectl config get-contexts",
             )
     for cluster in (cluster for cluster in clusters if seen[cluster.name].get(KUBE_SYSTEM) not in _shared(seen)):
+        made = {path for name, kind, path in ours.made if (name, kind) == (cluster.name, NAMESPACE)}
+        if (left := made - {settings.namespace, product.ADDONS_NAMESPACE}) and settings.namespace not in made:
+            old = min(left)
+            yield MOVED.found(
+                cluster.name,
+                f"This stack deployed to namespace {old} of {cluster.name} (context {cluster.context}); "
+                f"gloo-mesh:namespace is {settings.namespace} now.",
+                f"Write gloo-mesh:namespace: {old} again. To move the fleet: remove it with the old one, then up with "
+                "the new",
+            )
+            continue
         remembered = ours.namespaces.get((cluster.name, NAMESPACE, settings.namespace))
         live = seen[cluster.name].get(settings.namespace)
         if remembered is None or live == remembered:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from components import product
-from components.settings import IstioGatewaySettings, Settings, WorkerClusterSettings
+from components.settings import ClusterSettings, IstioGatewaySettings, Settings, WorkerClusterSettings
 from operations.api import Api, Refused
 from operations.findings import Finding, Kind
 
@@ -25,6 +25,11 @@ CLUSTER_NAME = Kind(
 ROOTS_DIFFER = Kind("istio-roots-differ", "Workloads of one cluster refuse the certificates of the other's.", _PAGE)
 GATEWAY_MISSING = Kind(
     "istio-gateway-missing", "The relay's address is read from that Service, so the up fails there.", _PAGE, stops=True
+)
+INJECTED = Kind(
+    "namespace-injected",
+    "Pods start there with Istio's proxy, or not while its webhook is down; relay and agents must depend on neither.",
+    _PAGE,
 )
 CRDS_MISSING = Kind(
     "istio-crds-missing", "The way through the gateway can't be made, so the up fails there.", _PAGE, stops=True
@@ -84,6 +89,20 @@ def worker(cluster: WorkerClusterSettings, api: Api) -> Iterator[Finding]:
             f"istiod {where} calls its cluster {', '.join(sorted(named))}; this fleet calls it {cluster.name}.",
             f"Install Istio with values.global.multiCluster.clusterName={cluster.name}, or name the worker as Istio "
             "does",
+        )
+
+
+def injected(cluster: ClusterSettings, name: str, namespace: Mapping[str, Any] | None) -> Iterator[Finding]:
+    """Whether Istio injects the namespace of relay or agent, whose metadata is given."""
+    labels: dict[str, str] = (namespace or {}).get("labels") or {}
+    injection = labels.get(product.INJECTION_LABEL)
+    # Where both are, Istio goes by the first.
+    label = product.REVISION_LABEL if injection is None else product.INJECTION_LABEL
+    if injection == "enabled" or (injection is None and label in labels):
+        yield INJECTED.found(
+            cluster.name,
+            f"Namespace {name} on {cluster.name} (context {cluster.context}) is labelled {label}={labels[label]}.",
+            f"kubectl --context {cluster.context} label namespace {name} {label}-",
         )
 
 

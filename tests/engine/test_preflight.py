@@ -454,6 +454,19 @@ def test_a_context_that_leads_to_an_empty_cluster_is_told(looker: Looker, monkey
     assert looker.told() == [("another-cluster", "cluster-1")]
 
 
+def test_a_namespace_that_istio_would_inject_is_told_with_the_label_to_take_away(fleet: Fleet, looker: Looker) -> None:
+    core: Any = fleet.core(MANAGEMENT)
+    core.create_namespace({"metadata": {"name": "gloo-mesh", "labels": {"istio-injection": "enabled"}}})
+    try:
+        (finding,) = looker.findings({"management": EXISTING["management"]})
+    finally:
+        core.delete_namespace("gloo-mesh")
+        awaited(lambda: "gloo-mesh" not in [item.metadata.name for item in core.list_namespace().items])
+
+    assert (finding.kind.code, finding.where) == ("namespace-injected", "management")
+    assert finding.remedy.endswith("label namespace gloo-mesh istio-injection-")
+
+
 def test_another_stacks_fleet_is_told_by_that_stacks_name(fleet: Fleet, looker: Looker) -> None:
     core: Any = fleet.core(MANAGEMENT)
     structured = dict.fromkeys(("versions", "charts", "clusters", "certificates", "values"), "{}")

@@ -248,6 +248,39 @@ def test_a_cluster_is_another_when_nothing_of_ours_is_there(
     assert [finding.kind.code for finding in found] == told
 
 
+def test_a_fleet_whose_namespace_was_renamed_is_told_with_the_name_it_had(config: dict[str, Any]) -> None:
+    config["namespace"] = "mesh"
+    settings = Settings.parse(config, ("licenseKey",))
+    ours = Ownership(made=frozenset(("cluster-1", NAMESPACE, name) for name in ("gloo-mesh", "gloo-mesh-addons")))
+    seen: dict[str, dict[str, str | None]] = {"cluster-1": {"kube-system": "k", "mesh": None}}
+
+    (told,) = clusters.findings(settings, seen, {}, ours, "prod")
+
+    assert told.kind.code == "namespace-moved"
+    assert told.kind.stops
+    assert "Write gloo-mesh:namespace: gloo-mesh again." in told.remedy
+
+
+@pytest.mark.parametrize(
+    ("labels", "named"),
+    [
+        ({"istio-injection": "enabled"}, "istio-injection-"),
+        ({"istio.io/rev": "1-18"}, "istio.io/rev-"),
+        ({"istio.io/rev": "1-18", "istio-injection": "disabled"}, ""),
+        ({"istio-injection": "disabled"}, ""),
+        ({"team": "mesh"}, ""),
+    ],
+)
+def test_a_namespace_of_relay_or_agent_that_istio_injects_is_told(
+    labels: dict[str, str], named: str, config: dict[str, Any]
+) -> None:
+    cluster = Settings.parse(config, ("licenseKey",)).management_cluster
+
+    told = [finding.remedy.rpartition(" ")[2] for finding in istio.injected(cluster, "gloo-mesh", {"labels": labels})]
+
+    assert told == ([named] if named else [])
+
+
 def test_a_server_that_doesnt_say_who_asks_is_told(config: dict[str, Any]) -> None:
     class Old:
         version = "v1.27.0"
