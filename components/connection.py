@@ -85,15 +85,7 @@ def connected(cluster: ClusterSettings) -> "ApiClient":
         raise AccessError(f"its kubeconfig {source} can't be used{why}") from None
     if "proxy-url" in server:
         _through(settings, str(server["proxy-url"]))
-    connection: Any = client.ApiClient(settings)
-    groups: list[object] = user.get("as-groups") or []
-    if len(groups) > 1:
-        _refuse("its user is impersonated with several groups, of which the client can send one")
-    assumed = {"User": user.get("as"), "Uid": user.get("as-uid"), "Group": next(iter(groups), None)}
-    for name, value in assumed.items():
-        if value:
-            connection.set_default_header(f"Impersonate-{name}", str(value))
-    return connection
+    return client.ApiClient(settings)
 
 
 def reason(error: Exception) -> str:

@@ -6,6 +6,7 @@ then on. Without a description it reads the file like any other.
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from components.settings import PROJECT
@@ -46,6 +47,15 @@ def cut_off(stack: str) -> list[Path]:
     return [file for file in sorted(found) if not _whole(file)]
 
 
+def delete(files: Iterable[Path]) -> None:
+    """Delete these; raises UsageError."""
+    try:
+        for file in files:
+            file.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(f"{error.filename} can't be deleted: {error.strerror}.") from None
+
+
 def finding(file: Path, stack: str) -> Finding:
     """What to know of one, and what to do."""
     remedy = f"python -m operations recover --stack {stack} --yes"
@@ -56,7 +66,7 @@ def finding(file: Path, stack: str) -> Finding:
 def _whole(file: Path) -> bool:
     try:
         json.loads(file.read_text())
-    except FileNotFoundError:
+    except OSError:
         return True
     except ValueError:
         return False

@@ -18,7 +18,6 @@ _IDLE = {"default", "description", "example", "externalDocs", "title"}
 """What refuses no object and drops nothing of one."""
 _ALLOWING = {
     "nullable",
-    "x-kubernetes-embedded-resource",
     "x-kubernetes-int-or-string",
     "x-kubernetes-preserve-unknown-fields",
 }
@@ -36,12 +35,17 @@ def changes(live: CRD, new: CRD) -> tuple[list[str], list[str]]:
     for name in (name for name in before if name in after):
         had, has = set(_facts(_schema(before[name]), "")), set(_facts(_schema(after[name]), ""))
         known = {path for path, _, _ in had}
+        keeping = {path for path, word, _ in had if word == "x-kubernetes-preserve-unknown-fields"}
         for fact in sorted(has - had):
             path, word, _ = fact
             # Where nothing could be stored before, a demand harms nobody.
             stored = (path.rpartition(".")[0] if word == REQUIRED else path) in known
+            stored |= any(path.startswith(f"{above}.".lstrip(".")) for above in keeping)
             (risky if _demands(word) and stored else harmless).append(f"+ {name} {_told(fact)}")
         for fact in sorted(had - has):
+            if fact[1] == "may be" and (fact[0], "enum", "") not in has and fact[0] in {path for path, _, _ in has}:
+                # Any value may be there now.
+                continue
             (harmless if _demands(fact[1]) else risky).append(f"- {name} {_told(fact)}")
         if before[name].get("served") and not after[name].get("served"):
             risky.append(f"- version {name} is no longer served")
@@ -71,7 +75,7 @@ def _facts(schema: dict[str, Any], path: str) -> Iterator[Fact]:
         yield path, "may be", str(value)
     for name in schema.get("required", []):
         yield f"{path}.{name}".lstrip("."), REQUIRED, ""
-    for word in schema.keys() - _TOLD - _IDLE:
+    for word in schema.keys() - _TOLD - _IDLE - {word for word in _ALLOWING if not schema.get(word)}:
         yield path, word, json.dumps(schema[word], sort_keys=True)
     for name, inner in schema.get("properties", {}).items():
         yield from _facts(inner, f"{path}.{name}".lstrip("."))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import import_module
 
@@ -41,8 +42,8 @@ def select(stack: str) -> QuietStack:
     os.environ.setdefault("GOGC", "60")
     # The plugin looks into whatever this names, which may be several files or none; the program names one itself.
     ambient = {"KUBECONFIG": "", program.PYTHON_VARIABLE: sys.executable}
-    # What the program loads takes half a second, which passes while the CLI starts.
-    loading = threading.Thread(target=import_module, args=("pulumi_kubernetes.core.v1",), daemon=True)
+    # What the program loads takes most of a second, which passes while the CLI starts.
+    loading = threading.Thread(target=_load, daemon=True)
     loading.start()
 
     def run() -> None:
@@ -57,6 +58,13 @@ def select(stack: str) -> QuietStack:
         raise UsageError(cli.MISSING) from None
     except (automation.InvalidVersionError, subprocess.CalledProcessError) as error:
         raise UsageError(f"Pulumi's CLI can't be used: {error}") from None
+
+
+def _load() -> None:
+    # What can't be loaded, the program will say.
+    with suppress(Exception):
+        for module in ("core.v1", "helm.v3", "meta.v1"):
+            import_module(f"pulumi_kubernetes.{module}")
 
 
 def parallel(workers: int) -> int:

@@ -4,16 +4,17 @@ Owns which entries those are, and the refusal while the cluster lives. Whether i
 it: the configuration may name another cluster by now. No entry of any other cluster is touched.
 """
 
-import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError
+
 from components import product
-from components.connection import AccessError, ContextMissingError, reason
+from components.connection import ContextMissingError
 from components.settings import MANAGEMENT
 from operations import lock, state
-from operations.api import Api, Refused, Unanswered
+from operations.api import Api, Refused, Unanswered, silence
 from operations.deployment import Deployment
 from operations.preflight import access
 from operations.preflight import remembered as clusters
@@ -67,8 +68,8 @@ def farewell(deployment: Deployment, stack: str, name: str) -> Farewell:
         strangers, silent = clusters.strangers(document, [settings.management_cluster], settings.namespace)
         if MANAGEMENT in silent:
             raise UsageError(
-                f"{MANAGEMENT} doesn't answer, where {name} is registered: {reason(silent[MANAGEMENT])}. Run it again "
-                "when it does."
+                f"{MANAGEMENT}, where {name} is registered, can't be asked: {silence(silent[MANAGEMENT])}. "
+                "Mend that, and run it again."
             )
         if strangers:
             return Farewell(
@@ -87,8 +88,7 @@ def forget(deployment: Deployment, stack: str, farewell: Farewell) -> None:
     settings = deployment.settings
     # Else the registration would be gone before that fails.
     state.opened(stack)
-    document = state.exported(stack)
-    if lock.locks(stack) or state.pending(document):
+    if lock.locks(stack) or state.pending(state.exported(stack)):
         raise UsageError(f"An update of {stack} has begun meanwhile; nothing is forgotten. Run it again afterwards.")
     try:
         if farewell.deregistered:
@@ -97,8 +97,8 @@ def forget(deployment: Deployment, stack: str, farewell: Farewell) -> None:
             for name in farewell.deregistered if collection else ():
                 api.remove(f"{collection}/{name}")
     except (Unanswered, Refused) as error:
-        raise UsageError(f"The registration can't be deleted: {reason(error)}; nothing is forgotten.") from None
-    state.put_back(stack, state.without(document, farewell.urns))
+        raise UsageError(f"The registration can't be deleted: {silence(error)}; nothing is forgotten.") from None
+    state.put_back(stack, state.without(state.exported(stack), farewell.urns))
 
 
 def _urns(document: State, name: str) -> Iterator[str]:
@@ -131,7 +131,7 @@ def _answer(deployment: Deployment, document: State, name: str) -> str | None:
             api = Api(cluster, SECONDS)
             live: Any = api.get(f"/api/v1/namespaces/{deployment.settings.namespace}")
         except Unanswered as silent:
-            if _unseeable(silent):
+            if not _gone(silent):
                 raise UsageError(
                     f"Whether {name} (context {cluster.context}) lives can't be seen: {silent}. Mend that, and run it "
                     "again; where the cluster is gone, a kubeconfig without that context will do."
@@ -146,11 +146,15 @@ def _answer(deployment: Deployment, document: State, name: str) -> str | None:
     return None
 
 
-def _unseeable(silent: Unanswered) -> bool:
-    """Whether this machine can't tell: a context that isn't there any more went with its cluster, a login didn't."""
-    if isinstance(silent.__cause__, AccessError):
-        return not isinstance(silent.__cause__, ContextMissingError)
-    return any(isinstance(cause, ssl.SSLError) for cause in access.causes(silent))
+def _gone(silent: Unanswered) -> bool:
+    """Whether nothing is there any more: no such context, or no way through the network to its server.
+
+    Everything else may be this machine's fault: a login, a proxy, a kubeconfig, somebody else's TLS, a slow answer.
+    """
+    causes = list(access.causes(silent))
+    unreached = any(isinstance(cause, NewConnectionError | ConnectTimeoutError) for cause in causes)
+    proxied = any(isinstance(cause, ProxyError) for cause in causes)
+    return isinstance(silent.__cause__, ContextMissingError) or (unreached and not proxied)
 
 
 def _uid(document: State, namespace: str, name: str) -> str | None:

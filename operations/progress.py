@@ -65,7 +65,7 @@ class Progress:
         self.drifted = False
         """Whether anything that was looked at is other than the state says, if only its resourceVersion or revision."""
         self.outputs: dict[str, Any] = {}
-        """What the program says of the whole, as the engine tells it: secrets masked."""
+        """What a run of the program said of the whole, as the engine tells it: secrets masked."""
         self._steps: dict[str, tuple[str, str]] = {}
         """By URN, the cluster and operation of what was begun last."""
         self._console = console
@@ -103,8 +103,9 @@ class Progress:
             self._started(event.resource_pre_event.metadata)
         elif event.res_outputs_event:
             step = event.res_outputs_event.metadata
-            if step.type == _STACK and step.new:
-                self.outputs = dict(step.new.outputs or {})
+            # A refresh tells the old ones, and a preview what nobody knows yet.
+            if step.type == _STACK and not self._dry and str(step.op.value) != "refresh":
+                self.outputs = dict(step.new.outputs or {}) if step.new else {}
             self._ended(step)
         elif event.res_op_failed_event:
             self._failed(event.res_op_failed_event.metadata)

@@ -28,7 +28,8 @@ def exported(stack: str) -> State:
     try:
         return json.loads(cli("stack", "export", "--stack", stack))
     except CommandError as error:
-        crashed = f". After a crash: python -m operations recover --stack {stack}" if "EOF" in last_error(error) else ""
+        torn = last_error(error).endswith("failed to load checkpoint: EOF")
+        crashed = f". After a crash: python -m operations recover --stack {stack}" if torn else ""
         told = error.unknown(stack) or f"Pulumi can't export the state of {stack}: {last_error(error)}{crashed}"
         raise UsageError(told) from None
 

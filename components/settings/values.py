@@ -27,7 +27,7 @@ ANYWHERE = {
     "insecure": "agents and relay speak nothing but TLS; take it out",
     "autoRestartPods": "pods restart when their owners say so (vendor page: manage certs); take it out",
     "licenseKey": f"the secret key {PROJECT}:{LICENSE_KEY} sets it; take it out",
-    "sidecar.istio.io/inject": "which pods Istio injects is their namespace's affair (vendor page); take it out",
+    "sidecar.istio.io/inject": "which pods Istio injects is the charts' and the namespaces' affair; take it out",
 }
 """Keys that no values may hold, at whatever depth, and why."""
 

@@ -87,11 +87,11 @@ def check(stack: str, settings: Settings) -> Checked:
     if fleet.record is None and settings.management_cluster.name in seen:
         findings.append(_unrecorded(fleet))
         if not any(cluster.version for cluster in seen.values()):
-            # Where no up has been yet, everything is missing.
             return Checked(seen, findings)
     for name, cluster in seen.items():
-        # So it is on a worker that no up has reached.
-        findings += [] if fleet.record and name not in fleet.record.versions else cluster.findings
+        # Where no up has been yet, everything is missing.
+        reached = name in fleet.record.versions if fleet.record else cluster.version
+        findings += cluster.findings if reached else []
     findings += _between(fleet, seen, found)
     order = [cluster.name for cluster in settings.clusters]
     findings.sort(key=lambda finding: order.index(finding.where) if finding.where in order else len(order))

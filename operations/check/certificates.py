@@ -194,7 +194,9 @@ def _unusable(view: View, faults: Iterable[str]) -> Iterator[Finding]:
         # A sentence names first what it is about.
         named = [(fault.find(secret), name) for name, secret in renewals.SECRETS.items() if secret in fault]
         _, certificate = min(named, default=(0, renewals.ROOT))
-        yield UNUSABLE.found(view.name, fault, _renewed(view, certificate, ended=True))
+        # A key that was overwritten is put back by whoever made it; its certificate needn't be another.
+        own = _restored(view, renewals.SECRETS[certificate]) if fault.startswith("tls.key of") else None
+        yield UNUSABLE.found(view.name, fault, own or _renewed(view, certificate, ended=True))
 
 
 def _renewed(view: View, certificate: str, *, ended: bool) -> str:

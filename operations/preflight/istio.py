@@ -28,7 +28,7 @@ GATEWAY_MISSING = Kind(
 )
 INJECTED = Kind(
     "namespace-injected",
-    "Pods start there with Istio's proxy, or not while its webhook is down; relay and agents must depend on neither.",
+    "Istio's webhook is asked for every pod there, and while it is down neither relay nor agents start.",
     _PAGE,
 )
 CRDS_MISSING = Kind(

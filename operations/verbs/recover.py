@@ -33,10 +33,13 @@ def recover(
     os.environ.update(known.environment)
     torn = backend.cut_off(stack)
     findings = [backend.finding(file, stack) for file in torn]
-    if torn and not yes:
-        raise typer.Exit(tell(findings, as_json, "", mended=False, unseen={}))
-    for file in torn:
-        file.unlink()
+    if torn:
+        locks = lock.locks(stack)
+        if not yes or not recovery.removable(locks, force=force):
+            findings += [held.finding(stack) for held in locks]
+            raise typer.Exit(tell(findings, as_json, "", mended=False, unseen={}))
+        recovery.send_away(stack, force=force)
+        backend.delete(torn)
     deployment = Deployment(known, err)
     locks = lock.locks(stack)
     findings += [*(held.finding(stack) for held in locks), *leftovers.findings(stack)]

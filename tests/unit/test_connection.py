@@ -163,15 +163,6 @@ def test_a_plugin_gets_its_arguments_variables_and_the_cluster(
     assert json.loads(given)["spec"]["cluster"]["server"] == f"http://{server.host}"
 
 
-def test_an_impersonated_user_is_sent_and_several_groups_are_refused(
-    cluster: Callable[..., ClusterSettings], server: Server
-) -> None:
-    assert why(cluster({"as": "deployer", "as-groups": ["operators"]})) == ""
-    assert (server.headers["Impersonate-User"], server.headers["Impersonate-Group"]) == ("deployer", "operators")
-
-    assert "impersonated with several groups" in why(cluster({"as": "deployer", "as-groups": ["a", "b"]}))
-
-
 def test_a_token_file_is_used_without_its_lines_end(cluster: Callable[..., ClusterSettings], server: Server) -> None:
     Path("token").write_text(f"{CANARY}\n")
 

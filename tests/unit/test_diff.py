@@ -122,6 +122,22 @@ def test_a_field_that_no_longer_keeps_what_it_doesnt_know_is_risky() -> None:
     assert crds.changes(CRD, old) == (["+ v1 spec: x-kubernetes-preserve-unknown-fields true"], [])
 
 
+def test_a_restriction_of_what_was_kept_unknown_is_risky() -> None:
+    old, new = other(), other()
+    spec(old)["x-kubernetes-preserve-unknown-fields"] = spec(new)["x-kubernetes-preserve-unknown-fields"] = True
+    spec(new)["properties"]["extra"] = {"type": "integer", "maximum": 3}
+
+    assert crds.changes(old, new)[1] == ["+ v1 spec.extra: maximum 3"]
+
+
+def test_a_field_that_becomes_free_is_harmless() -> None:
+    new = other()
+    del spec(new)["properties"]["mode"]["enum"]
+    spec(new)["properties"]["mode"]["nullable"] = False
+
+    assert crds.changes(CRD, new) == (["- v1 spec.mode: these values alone"], [])
+
+
 def test_another_description_changes_nothing() -> None:
     new = other()
     spec(new)["description"] = "better"

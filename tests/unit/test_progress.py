@@ -127,17 +127,29 @@ def test_the_last_words_of_a_plugin_are_told() -> None:
     assert ["panic" in warning for warning in progress.warnings] == [True]
 
 
-def test_what_the_program_says_of_the_whole_is_kept() -> None:
-    progress = followed()
+@pytest.mark.parametrize(
+    ("dry", "operation", "new", "kept"),
+    [
+        (False, OpType.SAME, {"relayAddress": "192.0.2.1:9900"}, {"relayAddress": "192.0.2.1:9900"}),
+        (False, OpType.REFRESH, {"relayAddress": "192.0.2.1:9900"}, {}),
+        (False, OpType.DELETE, None, {}),
+        # Nobody knows yet, and the engine has a word of its own for that.
+        (True, OpType.CREATE, {"relayAddress": "04da6b54"}, {}),
+    ],
+)
+def test_what_a_run_said_of_the_whole_is_kept(
+    dry: bool, operation: OpType, new: dict[str, str] | None, kept: dict[str, str]
+) -> None:
+    progress = Progress(Console(quiet=True), ["management"], dry=dry)
     stack = SimpleNamespace(
         urn="urn:pulumi:prod::gloo-mesh::pulumi:pulumi:Stack::gloo-mesh-prod",
         type="pulumi:pulumi:Stack",
-        op=OpType.SAME,
+        op=operation,
         provider="",
-        new=state(custom=False, outputs={"relayAddress": "192.0.2.1:9900"}),
-        old=None,
+        new=state(custom=False, outputs=new) if new else None,
+        old=state(custom=False),
     )
 
     progress.event(_event(res_outputs_event=SimpleNamespace(metadata=stack)))
 
-    assert progress.report()["outputs"] == {"relayAddress": "192.0.2.1:9900"}
+    assert progress.report()["outputs"] == kept

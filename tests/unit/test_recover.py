@@ -21,6 +21,9 @@ from typing import Any
 import psutil
 import pytest
 from pulumi.automation.events import StepEventMetadata
+from urllib3 import HTTPConnectionPool
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import NewConnectionError, ProxyError, ReadTimeoutError
 
 from components.settings import Settings
 from operations import backend, forget, helm_records, leftovers, lock, recover, state
@@ -36,6 +39,8 @@ from operations.stack import PROJECT_FOLDER, UsageError
 
 HOST = socket.gethostname()
 SECRET = object()
+UNREACHED = Unanswered("refused")
+UNREACHED.__cause__ = NewConnectionError(HTTPConnection("127.0.0.1"), "refused")
 NOW = datetime.now(UTC)
 
 
@@ -590,14 +595,14 @@ def test_forgetting_the_management_cluster_keeps_every_worker() -> None:
 @pytest.mark.parametrize(
     ("remembered", "configured", "lives"),
     [
-        (Unanswered("refused"), Unanswered("refused"), False),
-        ("the UID", Unanswered("refused"), True),
-        (Unanswered("refused"), "the UID", True),
-        (None, Unanswered("refused"), True),
-        (Refused(401, "Unauthorized", "no"), Unanswered("refused"), True),
+        (UNREACHED, UNREACHED, False),
+        ("the UID", UNREACHED, True),
+        (UNREACHED, "the UID", True),
+        (None, UNREACHED, True),
+        (Refused(401, "Unauthorized", "no"), UNREACHED, True),
         # A new cluster under the old name or at the old address is not the one that was lost.
-        (Unanswered("refused"), "another", False),
-        (Unanswered("refused"), None, False),
+        (UNREACHED, "another", False),
+        (UNREACHED, None, False),
         ("another", "another", False),
         # Where the state's kubeconfig is a secret, what is configured is all there is to go by.
         (SECRET, None, True),
@@ -666,17 +671,28 @@ def test_a_cluster_that_cant_be_entered_isnt_taken_for_gone_unless_its_context_i
     assert forget._answer(deployment, document(known), "cluster-2") is None
 
 
-def test_a_stranger_at_a_clusters_address_is_no_proof_that_it_is_gone(
-    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "cause",
+    [
+        ssl.SSLCertVerificationError(1, "self-signed certificate"),
+        ReadTimeoutError(HTTPConnectionPool("127.0.0.1"), "/", "slow"),
+        ProxyError("down", NewConnectionError(HTTPConnection("127.0.0.1"), "refused")),
+        ModuleNotFoundError("socks"),
+        TimeoutError(),
+        None,
+    ],
+)
+def test_what_may_be_this_machines_fault_is_no_proof_that_a_cluster_is_gone(
+    cause: Exception | None, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Untrusted:
+    class Silent:
         def __init__(self, *_: object) -> None:
-            raise Unanswered("TLS") from ssl.SSLCertVerificationError(1, "self-signed certificate")
+            raise Unanswered("silence") from cause
 
-    monkeypatch.setattr(forget, "Api", Untrusted)
+    monkeypatch.setattr(forget, "Api", Silent)
     deployment: Any = SimpleNamespace(settings=Settings.parse(config, ("licenseKey",)), file=Path("Pulumi.prod.yaml"))
 
-    with pytest.raises(UsageError, match=r"lives can't be seen: TLS"):
+    with pytest.raises(UsageError, match=r"lives can't be seen: silence"):
         forget._answer(deployment, document(provider("cluster-2")), "cluster-2")
 
 
@@ -715,6 +731,10 @@ def test_a_registration_on_a_strangers_cluster_is_left_alone(
 
     assert "Another fleet's cluster-2 may be registered there." in farewell.refusal
     assert not farewell.deregistered
+
+    monkeypatch.setattr(remembered, "strangers", lambda *_: ([], {"management": Refused(403, "Forbidden", "no")}))
+    with pytest.raises(UsageError, match=r"cluster-2 is registered, can't be asked: answers 403 Forbidden"):
+        forget.farewell(deployment, "prod", "cluster-2")
 
 
 class pulumi:  # noqa: N801 - read as a clause

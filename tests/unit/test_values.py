@@ -36,7 +36,7 @@ def test_nothing_above_a_rule_can_be_replaced_whole(release: Release, path: tupl
 
 
 @pytest.mark.parametrize("release", RULES)
-@pytest.mark.parametrize("key", ["insecure", "autoRestartPods", "licenseKey"])
+@pytest.mark.parametrize("key", ["insecure", "autoRestartPods", "licenseKey", "sidecar.istio.io/inject"])
 @pytest.mark.parametrize("above", [(), ("global",), ("some", "where")])
 def test_what_is_never_allowed_is_refused_at_any_depth(release: Release, key: str, above: tuple[str, ...]) -> None:
     told = list(undone("values", nested((*above, key), False), release))
