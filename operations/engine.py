@@ -6,11 +6,8 @@ Owns the environment the engine and its plugins start in.
 import os
 import subprocess
 import sys
-import threading
 import warnings
-from contextlib import suppress
 from datetime import UTC, datetime
-from importlib import import_module
 
 from pulumi import automation
 from pulumi.automation._stack import StackInitMode
@@ -42,29 +39,13 @@ def select(stack: str) -> QuietStack:
     os.environ.setdefault("GOGC", "60")
     # The plugin looks into whatever this names, which may be several files or none; the program names one itself.
     ambient = {"KUBECONFIG": "", program.PYTHON_VARIABLE: sys.executable}
-    # What the program loads takes most of a second, which passes while the CLI starts.
-    loading = threading.Thread(target=_load, daemon=True)
-    loading.start()
-
-    def run() -> None:
-        # Two threads at once would find the SDK's lazy modules half loaded.
-        loading.join()
-        program.run()
-
     try:
-        workspace = _Workspace(work_dir=str(PROJECT_FOLDER), program=run, env_vars=ambient)
+        workspace = _Workspace(work_dir=str(PROJECT_FOLDER), program=program.run, env_vars=ambient)
         return QuietStack(stack, workspace, StackInitMode.SELECT)
     except FileNotFoundError:
         raise UsageError(cli.MISSING) from None
     except (automation.InvalidVersionError, subprocess.CalledProcessError) as error:
         raise UsageError(f"Pulumi's CLI can't be used: {error}") from None
-
-
-def _load() -> None:
-    # What can't be loaded, the program will say.
-    with suppress(Exception):
-        for module in ("core.v1", "helm.v3", "meta.v1"):
-            import_module(f"pulumi_kubernetes.{module}")
 
 
 def parallel(workers: int) -> int:
