@@ -7,6 +7,7 @@ then on. Without a description it reads the file like any other.
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from components.settings import PROJECT
@@ -65,9 +66,8 @@ def finding(file: Path, stack: str) -> Finding:
 
 def _whole(file: Path) -> bool:
     try:
-        json.loads(file.read_text())
-    except OSError:
+        with suppress(OSError):
+            json.loads(file.read_text())
         return True
     except ValueError:
         return False
-    return True

@@ -34,7 +34,7 @@ def changes(live: CRD, new: CRD) -> tuple[list[str], list[str]]:
     risky = [f"- version {name}" for name in before if name not in after]
     for name in (name for name in before if name in after):
         had, has = set(_facts(_schema(before[name]), "")), set(_facts(_schema(after[name]), ""))
-        known = {path for path, _, _ in had}
+        known, left = {path for path, _, _ in had}, {path for path, _, _ in has}
         keeping = {path for path, word, _ in had if word == "x-kubernetes-preserve-unknown-fields"}
         for fact in sorted(has - had):
             path, word, _ = fact
@@ -43,10 +43,11 @@ def changes(live: CRD, new: CRD) -> tuple[list[str], list[str]]:
             stored |= any(path.startswith(f"{above}.".lstrip(".")) for above in keeping)
             (risky if _demands(word) and stored else harmless).append(f"+ {name} {_told(fact)}")
         for fact in sorted(had - has):
-            if fact[1] == "may be" and (fact[0], "enum", "") not in has and fact[0] in {path for path, _, _ in has}:
+            path, word, _ = fact
+            if word == "may be" and path in left and (path, "enum", "") not in has:
                 # Any value may be there now.
                 continue
-            (harmless if _demands(fact[1]) else risky).append(f"- {name} {_told(fact)}")
+            (harmless if _demands(word) else risky).append(f"- {name} {_told(fact)}")
         if before[name].get("served") and not after[name].get("served"):
             risky.append(f"- version {name} is no longer served")
     for name in live.get("status", {}).get("storedVersions", []):

@@ -90,7 +90,7 @@ class Deployment:
         return state.half_done(self.exported)
 
     def preflight(self) -> Preflight:
-        """What an `up` would fail over; it asks the clusters once, for the first above too."""
+        """What an `up` would fail over; it asks the clusters once, for `unreachable` too."""
         looked = preflight(self._stack, self.settings, self.exported)
         self.unreachable = {name: silence(error) for name, error in looked.unreachable.items()}
         return looked

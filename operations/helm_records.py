@@ -13,11 +13,11 @@ from typing import Any
 
 from operations.api import Api
 from operations.objects import written_by_us
+from operations.releases import is_record
 
 UNFINISHED = ("pending-install", "pending-upgrade", "pending-rollback", "uninstalling")
 ENDED = ("failed", "uninstalled", "uninstalling")
 """What a newest revision may be that isn't in force, and that nobody is at."""
-_LABELS = {"name", "status", "version"}
 REFUSED = "a recover marked it so: whoever was at it is gone"
 """In the record, where Helm writes why something failed."""
 
@@ -116,8 +116,7 @@ def read(namespace: dict[str, Any] | None, secrets: Iterable[dict[str, Any]]) ->
     found: dict[str, list[dict[str, Any]]] = {}
     for metadata in secrets:
         labels = metadata.get("labels") or {}
-        # Somebody else's Secret may be labelled like one.
-        if labels.get("owner") == "helm" and labels.keys() >= _LABELS and labels["version"].isdecimal():
+        if is_record(labels):
             found.setdefault(labels["name"], []).append(metadata)
     return {
         name: Records(

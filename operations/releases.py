@@ -18,6 +18,7 @@ from operations.api import Api
 Manifest = dict[str, Any]
 Key = tuple[str, str, str, str]
 """API group, kind, namespace and name."""
+_LABELS = {"name", "status", "version"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Deployed:
 def deployed(api: Api, namespace: str, name: str) -> Deployed | None:
     """Helm's record of a release, the newest where none is in force; None where there is none."""
     path = f"/api/v1/namespaces/{namespace}/secrets"
-    found = _numbered(api.get(path, labelSelector=f"owner=helm,name={name}")["items"])
+    found = _records(api.get(path, labelSelector=f"owner=helm,name={name}")["items"])
     return _in_force(found, namespace) if found else None
 
 
@@ -50,14 +51,18 @@ def recorded(api: Api, namespace: str, names: Collection[str]) -> dict[str, Depl
     """Helm's records of these releases in a namespace, as far as there are any; one request for all."""
     path = f"/api/v1/namespaces/{namespace}/secrets"
     # Histories are long; what was replaced is of no use.
-    found = _numbered(api.get(path, labelSelector="owner=helm,status!=superseded")["items"])
+    found = _records(api.get(path, labelSelector="owner=helm,status!=superseded")["items"])
     by_name = {name: [item for item in found if item["metadata"]["labels"].get("name") == name] for name in names}
     return {name: _in_force(items, namespace) for name, items in by_name.items() if items}
 
 
-def _numbered(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those that are Helm's: somebody else's Secret may be labelled like one."""
-    return [item for item in items if str(item["metadata"]["labels"].get("version")).isdecimal()]
+def is_record(labels: Mapping[str, str]) -> bool:
+    """Whether a Secret with these labels is a record of Helm's: somebody else's may be labelled like one."""
+    return labels.get("owner") == "helm" and labels.keys() >= _LABELS and labels["version"].isdecimal()
+
+
+def _records(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [item for item in items if is_record(item["metadata"]["labels"])]
 
 
 def _in_force(items: list[dict[str, Any]], namespace: str) -> Deployed:

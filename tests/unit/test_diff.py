@@ -342,7 +342,8 @@ def record(version: str, revision: int, status: str, manifest: str = "") -> dict
     """A release's Secret, as Helm 3 keeps it."""
     content = {"chart": {"metadata": {"version": version}}, "config": {}, "manifest": manifest}
     packed = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(content).encode()))).decode()
-    return {"metadata": {"labels": {"version": str(revision), "status": status}}, "data": {"release": packed}}
+    labels = {"owner": "helm", "name": "enterprise-agent", "version": str(revision), "status": status}
+    return {"metadata": {"labels": labels}, "data": {"release": packed}}
 
 
 class Server(Clock):
