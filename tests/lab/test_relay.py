@@ -130,7 +130,8 @@ def fleet(installed: Fleet) -> Iterator[Fleet]:
     deployments = {
         place: installed.apps(place[0]).read_namespaced_deployment(place[1], NAMESPACE) for place in (agent, relay)
     }
-    secrets = {name: installed.secret(WORKER, name) for name in (TOKEN_SECRET, ROOT_SECRET, CLIENT_SECRET)}
+    # The client certificate first: an agent that gets its token back without one asks for its own meanwhile.
+    secrets = {name: installed.secret(WORKER, name) for name in (CLIENT_SECRET, ROOT_SECRET, TOKEN_SECRET)}
     server = installed.secret(MANAGEMENT, "relay-server-tls-secret")
     yield installed
     for name, content in secrets.items():
