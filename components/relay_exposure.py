@@ -208,7 +208,7 @@ def _unusable(service: str, port_name: str, spec: Spec, found: str) -> pulumi.Ru
 def no_address(cluster: ClusterSettings, namespace: str, relay: RelaySettings) -> pulumi.ErrorHook:
     """A hook that says what wasn't ready in time, where, and what to do; it never retries."""
     where = f"in namespace {namespace} on cluster {cluster.name} (context {cluster.context})"
-    look = f"See which: kubectl --context {cluster.context} -n {namespace} get service,pods."
+    look = f"See which: {cluster.kubectl} -n {namespace} get service,pods."
     more_time = "allow more time with gloo-mesh:relay.readyWithin."
     if relay.service_type == "LoadBalancer":
         other = "write gloo-mesh:relay.service: ClusterIP beside relay.address, or " if relay.address else ""

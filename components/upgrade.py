@@ -40,7 +40,7 @@ def before_upgrade(cluster: ClusterSettings) -> pulumi.ResourceHook:
             if kept:
                 pulumi.log.warn(
                     f"What Helm's tests left on cluster {cluster.name} could not be removed ({kept}); should the "
-                    f"upgrade of {after['name']} fail over it: kubectl --context {cluster.context} "
+                    f"upgrade of {after['name']} fail over it: {cluster.kubectl} "
                     f"-n {after['namespace']} delete pod/{leftover} rolebinding/{leftover}"
                 )
 

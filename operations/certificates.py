@@ -224,15 +224,15 @@ class _Fleet:
 
     def unseen(self, cluster: ClusterSettings, error: Exception) -> Finding:
         what = f"{cluster.name} (context {cluster.context}) could not be looked at: {reason(error)}."
-        return UNSEEN.found(cluster.name, what, f"kubectl --context {cluster.context} get --raw /readyz")
+        return UNSEEN.found(cluster.name, what, f"{cluster.kubectl} get --raw /readyz")
 
     def licence_faults(self, found: Licence | None) -> Iterator[Finding]:
         renew = f"pulumi config set --secret gloo-mesh:licenseKey --stack {self.stack} < FILE; then: {self.up}"
         if found is None:
             if self.record:
                 where = f"{product.LICENSE_SECRET_KEY} of Secret {product.LICENSE_SECRET}"
-                context = self.settings.management_cluster.context
-                again = f"kubectl --context {context} --namespace {self.settings.namespace} create secret generic "
+                kubectl = self.settings.management_cluster.kubectl
+                again = f"{kubectl} --namespace {self.settings.namespace} create secret generic "
                 again += f"{product.LICENSE_SECRET} --from-file={product.LICENSE_SECRET_KEY}=FILE"
                 yield LICENCE_UNREADABLE.found(MANAGEMENT, f"{where} is not there.", again)
         elif found.end and found.end <= self.now:

@@ -91,4 +91,4 @@ def _restarted(settings: Settings, cluster: ClusterSettings) -> str:
 
 
 def _kubectl(settings: Settings, cluster: ClusterSettings) -> str:
-    return f"kubectl --context {cluster.context} --namespace {settings.namespace}"
+    return f"{cluster.kubectl} --namespace {settings.namespace}"

@@ -1,6 +1,7 @@
 """The clusters, as configured and with every default filled in."""
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar, cast
@@ -8,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 from pydantic import AfterValidator, Field
 
 from components import product
+from components.settings import kubeconfig as kubeconfigs
 from components.settings.fields import (
     Address,
     DnsLabel,
@@ -178,6 +180,16 @@ class ClusterSettings:
     version: str
     kubeconfig_content: object = field(default=None, repr=False)
     """Of a kubeconfig that is a secret, where it is decrypted."""
+
+    @property
+    def kubectl(self) -> str:
+        """How a sentence begins the commands of kubectl that are to reach this cluster."""
+        return f"kubectl {kubeconfigs.flag(self.kubeconfig)}--context {shlex.quote(self.context)}"
+
+    @property
+    def helm(self) -> str:
+        """The same of Helm."""
+        return f"helm {kubeconfigs.flag(self.kubeconfig)}--kube-context {shlex.quote(self.context)}"
 
 
 @dataclass(frozen=True, kw_only=True)

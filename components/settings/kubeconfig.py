@@ -4,6 +4,7 @@ Owns reading them, without a cluster. Logging in with what they hold is the plug
 """
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,6 +120,20 @@ def given(source: Source, stack: str) -> str:
             f"the link {link} to it can't be made ({error.strerror}); make the project's folder writable"
         ) from None
     return str(link)
+
+
+def flag(source: Source) -> str:
+    """What makes kubectl and Helm read it, to be written in a shell; nothing where they do by themselves.
+
+    FILE stands for a secret's content: nobody is to find a kubeconfig decrypted for them.
+    """
+    if source == DEFAULT and not os.environ.get("KUBECONFIG"):
+        return ""
+    if source.kind == "env":
+        return f'--kubeconfig "${source.value}" '
+    home = "~/" if source.value.startswith("~/") else ""
+    path = "FILE" if source.kind == "secret" else home + shlex.quote(source.value.removeprefix(home))
+    return f"--kubeconfig {path} "
 
 
 def _parsed(text: str) -> object:

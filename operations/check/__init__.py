@@ -167,7 +167,7 @@ def _unseen(fleet: Fleet, name: str, error: Exception) -> Finding:
     return UNSEEN.found(
         name,
         f"The cluster (context {cluster.context}) couldn't be looked at: {reason(error)}.",
-        f"kubectl --context {cluster.context} get --raw /readyz",
+        f"{cluster.kubectl} get --raw /readyz",
     )
 
 

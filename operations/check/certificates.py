@@ -113,9 +113,9 @@ def worker(view: View, held: Secrets) -> Iterator[Finding]:
 
 def lost(fleet: Fleet, workers: Iterable[str]) -> Iterator[Finding]:
     """Of `workers`, whose agents are connected: that the certificate they are connected with is kept nowhere."""
-    contexts = {worker.name: worker.context for worker in fleet.settings.worker_clusters}
+    known = {worker.name: worker for worker in fleet.settings.worker_clusters}
     for name in sorted(workers):
-        again = f"kubectl --context {contexts[name]} -n {fleet.settings.namespace} rollout restart deployment"
+        again = f"{known[name].kubectl} -n {fleet.settings.namespace} rollout restart deployment"
         what = (
             f"The agent is connected, and there is no Secret {product.RELAY_CLIENT_SECRET} for it to start with again."
         )

@@ -61,5 +61,5 @@ def issued(view: View) -> Iterator[Finding]:
                 view.name,
                 f"There are {len(found)} objects of kind {kind}: {names}{', …' if len(found) > 3 else ''}.",
                 "Take mtlsConfig.shared out of every VirtualMesh: "
-                f"kubectl --context {view.fleet.settings.management_cluster.context} get virtualmeshes -A -o yaml",
+                f"{view.fleet.settings.management_cluster.kubectl} get virtualmeshes -A -o yaml",
             )

@@ -100,25 +100,25 @@ def connections(fleet: Fleet, found: Gauges) -> Iterator[Finding]:
     """Clusters that are registered and not connected, the reverse, and those that nothing speaks for."""
     settings = fleet.settings
     registered = fleet.registered or frozenset[str]()
-    contexts = {worker.name: worker.context for worker in settings.worker_clusters}
+    workers = {worker.name: worker for worker in settings.worker_clusters}
     connected = {name for name, count in found.push.items() if count >= 1}
-    for name in sorted(registered & contexts.keys()):
+    for name in sorted(registered & workers.keys()):
         missing = [direction for direction in ("pull", "push") if getattr(found, direction).get(name, 0) < 1]
         agent = f"deployment/{product.AGENT_DEPLOYMENT}"
-        logs = f"kubectl --context {contexts[name]} -n {settings.namespace} logs {agent}"
+        logs = f"{workers[name].kubectl} -n {settings.namespace} logs {agent}"
         if len(missing) == 2:
             yield DISCONNECTED.found(name, f"The relay has no client of the registered cluster {name}.", logs)
         elif missing:
             yield HALF.found(name, f"The relay has no {missing[0]} client of {name}, though it has the other.", logs)
     # What only pulls may be the dashboard; a worker's own agent without registration is told where it runs.
-    for name in sorted(connected - registered - contexts.keys()):
+    for name in sorted(connected - registered - workers.keys()):
         what = f"A client that says it is {name} is connected, and no {product.CLUSTER_KIND} is called that."
         remedy = f"Write gloo-mesh:workers.{name}, then: {fleet.up}. Or stop that agent."
         yield STRANGER.found(settings.management_cluster.name, what, remedy)
-    for name in sorted(registered - connected - contexts.keys()):
+    for name in sorted(registered - connected - workers.keys()):
         what = f"{product.CLUSTER_KIND} {name} is neither a worker of the configuration nor connected."
         forget = f"python -m operations forget {name} --stack {fleet.stack}"
-        delete = f"kubectl --context {settings.management_cluster.context} -n {settings.namespace} delete "
+        delete = f"{settings.management_cluster.kubectl} -n {settings.namespace} delete "
         delete += f"{product.CLUSTER_PLURAL}.{product.CLUSTER_API_VERSION.partition('/')[0]} {name}"
         remedy = f"{fleet.up}; where that cluster is gone: {forget}; where it was made by hand: {delete}"
         yield AGENTLESS.found(settings.management_cluster.name, what, remedy)

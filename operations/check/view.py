@@ -99,14 +99,14 @@ class View:
 
     def again(self, name: str, release: Deployed) -> str:
         """The command that applies a release as Helm remembers it, and so takes back what was changed by hand."""
-        helm = f"helm --kube-context {self.cluster.context} -n {release.namespace}"
+        helm = f"{self.cluster.helm} -n {release.namespace}"
         return f"{helm} rollback {name} {release.revision}"
 
     def manifest_again(self, name: str, release: Deployed) -> str:
         """The same for CRDs: between two revisions that are alike, Helm takes nothing back in these."""
-        manifest = f"helm --kube-context {self.cluster.context} -n {release.namespace} get manifest {name}"
+        manifest = f"{self.cluster.helm} -n {release.namespace} get manifest {name}"
         return f"{manifest} | {self.kubectl('apply --server-side --force-conflicts -f -', release.namespace)}"
 
     def kubectl(self, command: str, namespace: str | None = None) -> str:
         """A command to look further with."""
-        return f"kubectl --context {self.cluster.context} -n {namespace or self.namespace} {command}"
+        return f"{self.cluster.kubectl} -n {namespace or self.namespace} {command}"

@@ -44,7 +44,7 @@ def finding(cluster: ClusterSettings, error: Exception) -> Finding:
         raise error
     cause = error.__cause__
     called = f"{cluster.name} (context {cluster.context})"
-    look = f"kubectl --context {cluster.context} version"
+    look = f"{cluster.kubectl} version"
     match cause:
         case PluginMissingError():
             return PLUGIN_MISSING.found(
@@ -74,7 +74,7 @@ def finding(cluster: ClusterSettings, error: Exception) -> Finding:
             return DENIED.found(
                 cluster.name,
                 f"{called} answers 403 to its first questions: {error}.",
-                f"kubectl --context {cluster.context} auth whoami; have that identity let in.",
+                f"{cluster.kubectl} auth whoami; have that identity let in.",
             )
         case _ if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes(error)):
             return NOT_TRUSTED.found(

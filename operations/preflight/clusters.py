@@ -50,7 +50,7 @@ def findings(
                 cluster.name,
                 f"{cluster.name} (context {cluster.context}) and {other} (context {contexts[other]}) are one cluster: "
                 f"both have the kube-system of UID {uid}.",
-                f"Give {cluster.name} the context of a cluster of its own: kubectl config get-contexts",
+                f"Give {cluster.name} the context of a cluster of its own: {cluster.kubectl} config get-contexts",
             )
     for cluster in (cluster for cluster in clusters if seen[cluster.name].get(KUBE_SYSTEM) not in _shared(seen)):
         made = {path for name, kind, path in ours.made if (name, kind) == (cluster.name, NAMESPACE)}
@@ -79,8 +79,8 @@ def findings(
             cluster.name,
             f"Namespace {settings.namespace} of {cluster.name} (context {cluster.context}) {has}; this stack's has "
             f"UID {remembered}.",
-            f"Let the context lead where it led, or write the right one: kubectl config view --minify --context "
-            f"{cluster.context}. If this is where {cluster.name} shall be: "
+            f"Let the context lead where it led, or write the right one: {cluster.kubectl} config view "
+            f"--minify. If this is where {cluster.name} shall be: "
             f"pulumi refresh --run-program --stack {stack}",
         )
 

@@ -273,12 +273,12 @@ def _taken(
         namespace, _, name = named.rpartition("/")
         what = kind.rpartition(":")[2]
         place = f"in namespace {namespace} on {cluster.name} (context {cluster.context})"
-        kubectl = f"kubectl --context {cluster.context} -n {namespace}"
+        kubectl = f"{cluster.kubectl} -n {namespace}"
         if kind == RELEASE:
             yield RELEASE_TAKEN.found(
                 cluster.name,
                 f"There is a Helm release {name} {place}, which this stack didn't make.",
-                f"helm --kube-context {cluster.context} -n {namespace} uninstall {name}",
+                f"If nothing needs it: {cluster.helm} -n {namespace} uninstall {name}",
             )
         elif kind == NAMESPACE:
             key = "management" if cluster.name == settings.management_cluster.name else f"workers.{cluster.name}"
@@ -287,7 +287,7 @@ def _taken(
                 f"Namespace {named} is on {cluster.name} (context {cluster.context}) already, and this stack didn't "
                 "make it.",
                 f"To leave it somebody else's, write namespaces: {{create: false}} under gloo-mesh:{key}; to have it "
-                f"made anew: kubectl --context {cluster.context} delete namespace {named}",
+                f"made anew: {cluster.kubectl} delete namespace {named}",
             )
         elif kind == _core("Secret"):
             secrets.setdefault(namespace, []).append(name)
@@ -311,7 +311,7 @@ def _taken(
             f"Secret{'s' if len(names) > 1 else ''} {', '.join(names)} in namespace {namespace} on {cluster.name} "
             f"(context {cluster.context}) {'are' if len(names) > 1 else 'is'} there already, and this stack didn't "
             "make them.",
-            f"If nothing uses them: kubectl --context {cluster.context} -n {namespace} delete secret "
+            f"If nothing uses them: {cluster.kubectl} -n {namespace} delete secret "
             f"{' '.join(names)}; if cert-manager or Vault makes them: gloo-mesh:pki: {{source: existing}}",
         )
 
@@ -330,7 +330,7 @@ def _crds(
     names = [name for name in wanted if name in there and not owned(there[name])]
     if not names:
         return
-    kubectl = f"kubectl --context {cluster.context}"
+    kubectl = cluster.kubectl
     listed = " ".join(names)
 
     def pairs(entries: dict[str, str]) -> str:

@@ -45,7 +45,7 @@ def worker(cluster: WorkerClusterSettings, api: Api) -> Iterator[Finding]:
     if not cluster.addons.enabled:
         return
     where = f"in namespace {cluster.istio.namespace} on {cluster.name} (context {cluster.context})"
-    kubectl = f"kubectl --context {cluster.context} -n {cluster.istio.namespace}"
+    kubectl = f"{cluster.kubectl} -n {cluster.istio.namespace}"
     look = f"{kubectl} get deployments -l app=istiod -L istio.io/rev"
     try:
         path = f"/apis/apps/v1/namespaces/{cluster.istio.namespace}/deployments"
@@ -79,7 +79,7 @@ def worker(cluster: WorkerClusterSettings, api: Api) -> Iterator[Finding]:
             cluster.name,
             f"No injector on {cluster.name} (context {cluster.context}) takes a namespace labelled {named}; istiod "
             f"{where} is of {', '.join(sorted(revisions))}.",
-            f"kubectl --context {cluster.context} get mutatingwebhookconfigurations; where Istio was installed with a "
+            f"{cluster.kubectl} get mutatingwebhookconfigurations; where Istio was installed with a "
             "revision, write it as istio.revision",
         )
     named = {name for istiod in found if (name := _cluster_name(istiod))} - {_DEFAULT_CLUSTER, cluster.name}
@@ -102,7 +102,7 @@ def injected(cluster: ClusterSettings, name: str, namespace: Mapping[str, Any] |
         yield INJECTED.found(
             cluster.name,
             f"Namespace {name} on {cluster.name} (context {cluster.context}) is labelled {label}={labels[label]}.",
-            f"kubectl --context {cluster.context} label namespace {name} {label}-",
+            f"{cluster.kubectl} label namespace {name} {label}-",
         )
 
 
@@ -110,7 +110,7 @@ def gateway(settings: Settings, gateway: IstioGatewaySettings, api: Api) -> Iter
     """What the relay behind an Istio gateway needs of the management cluster's."""
     cluster = settings.management_cluster
     where = f"{cluster.name} (context {cluster.context})"
-    kubectl = f"kubectl --context {cluster.context}"
+    kubectl = cluster.kubectl
     missing = [
         kind
         for kind in ("Gateway", "VirtualService")
@@ -183,7 +183,7 @@ def roots(settings: Settings, seen: Mapping[str, frozenset[str]]) -> Iterator[Fi
                 worker.name,
                 f"Istio on {worker.name} (context {worker.context}) trusts another root than on {known[0].name} "
                 f"(context {known[0].context}).",
-                f"Give both cacerts under one root: kubectl --context {worker.context} -n {worker.istio.namespace} "
+                f"Give both cacerts under one root: {worker.kubectl} -n {worker.istio.namespace} "
                 "get configmap istio-ca-root-cert -o jsonpath='{.data.root-cert\\.pem}' | openssl x509 -noout -subject "
                 "-fingerprint",
             )

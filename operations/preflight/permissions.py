@@ -129,15 +129,15 @@ def findings(settings: Settings, cluster: ClusterSettings, api: Api) -> Iterator
         yield MISSING.found(
             cluster.name,
             f"The identity that deploys may not {called}: {'; '.join(lacking)}.",
-            f"Have its ClusterRole there hold them (docs/runbooks/permissions.md); then: kubectl --context "
-            f"{cluster.context} auth can-i --list --namespace {settings.namespace}",
+            f"Have its ClusterRole there hold them (docs/runbooks/permissions.md); then: "
+            f"{cluster.kubectl} auth can-i --list --namespace {settings.namespace}",
         )
     if lacking := _told(need for need in missing if need in single(grants)):
         yield GRANTING.found(
             cluster.name,
             f"The identity that deploys may not {called}: {'; '.join(lacking)}.",
             "Have its ClusterRole there hold them, or every right of the charts' ClusterRoles; then: "
-            f"kubectl --context {cluster.context} auth can-i escalate clusterroles",
+            f"{cluster.kubectl} auth can-i escalate clusterroles",
         )
 
 

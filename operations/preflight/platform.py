@@ -62,6 +62,6 @@ def load_balancer(settings: Settings, api: Api) -> Iterator[Finding]:
         cluster.name,
         f"On {cluster.name} (context {cluster.context}) Service {named} of type LoadBalancer has no address since "
         f"{asked[0]['metadata']['creationTimestamp']}{'' if relay else ', and no other of this type has one'}.",
-        f"kubectl --context {cluster.context} -n {asked[0]['metadata']['namespace']} describe service "
+        f"{cluster.kubectl} -n {asked[0]['metadata']['namespace']} describe service "
         f"{asked[0]['metadata']['name']}; without a load balancer write gloo-mesh:relay: {{service: NodePort}}",
     )

@@ -60,8 +60,9 @@ def strangers(
     found: list[Finding] = []
     for name, live in looked.seen.items():
         if live and live["uid"] != (uid := known[name, NAMESPACE, namespace]):
-            context = asked[name].context
-            what = f"Namespace {namespace} of {name} (context {context}) has UID {live['uid']}; this stack's has {uid}."
-            remedy = f"Let the context lead where it led: kubectl config view --minify --context {context}"
+            cluster = asked[name]
+            where = f"{name} (context {cluster.context})"
+            what = f"Namespace {namespace} of {where} has UID {live['uid']}; this stack's has {uid}."
+            remedy = f"Let the context lead where it led: {cluster.kubectl} config view --minify"
             found.append(ANOTHER_CLUSTER.found(name, what, remedy))
     return found, looked.unseen

@@ -72,8 +72,9 @@ class Site:
 
     def run(self, command: str) -> None:
         """What a finding says to do next."""
-        environment = {**self.lab.environment(), "KUBECONFIG": str(self.lab.kubeconfig)}
-        done = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["bash", "-c", command], env=self.lab.environment(), capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
 
 

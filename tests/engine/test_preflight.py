@@ -734,5 +734,4 @@ def run(fleet: Fleet, commands: str) -> None:
     """What a finding says to type, as it is."""
     environment = fleet.lab.environment()
     environment["PATH"] = f"{fleet.lab.root / 'bin'}{os.pathsep}{environment['PATH']}"
-    environment["KUBECONFIG"] = str(fleet.lab.kubeconfig)
     subprocess.run(commands, shell=True, env=environment, check=True, capture_output=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 import yaml
 
 from components import product
-from components.settings import Settings
+from components.settings import ClusterSettings, Settings
+from components.settings.clusters import ImagesSettings, NamespacesSettings, ResourcesSettings
+from components.settings.fields import kubeconfig_source
 from operations.program import is_secret
 from tests.unit.conftest import CONTEXTS, Run
 from tests.unit.test_program import unwrapped
@@ -156,6 +159,59 @@ class TestConnections:
 
         found = {r.inputs["clusterIdentifier"]: r.inputs["context"] for r in run.of_type("providers:kubernetes")}
         assert found == {"management": contexts[0]} | {name: worker["context"] for name, worker in workers.items()}
+
+
+class TestCommands:
+    """A kube context says nothing without the kubeconfig that it is in, and there are shells between."""
+
+    @pytest.mark.parametrize(
+        ("kubeconfig", "words"),
+        [
+            ("~/fleet one/config", ["--kubeconfig", "/home/me/fleet one/config"]),
+            ("fleets/$a;b", ["--kubeconfig", "fleets/$a;b"]),
+            ({"env": "DC2_KUBECONFIG"}, ["--kubeconfig", "/mnt/dc 2"]),
+            ({"secret": "ours"}, ["--kubeconfig", "FILE"]),
+            ("~/.kube/config", []),
+        ],
+    )
+    def test_they_reach_the_cluster_that_is_meant(
+        self, kubeconfig: object, words: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("KUBECONFIG", raising=False)
+        cluster = reached(kubeconfig, "admin@dc 1's", monkeypatch)
+
+        assert typed(cluster.kubectl) == ["kubectl", *words, "--context", "admin@dc 1's"]
+        assert typed(cluster.helm) == ["helm", *words, "--kube-context", "admin@dc 1's"]
+
+    def test_the_default_is_named_where_another_is_exported(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("KUBECONFIG", "/somewhere/else")
+
+        assert "--kubeconfig /home/me/.kube/config" in " ".join(
+            typed(reached("~/.kube/config", "c", monkeypatch).kubectl)
+        )
+
+
+def reached(kubeconfig: object, context: str, monkeypatch: pytest.MonkeyPatch) -> ClusterSettings:
+    """A cluster as it is connected to, for somebody whose home and variable are these."""
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("DC2_KUBECONFIG", "/mnt/dc 2")
+    return ClusterSettings(
+        name="cluster-1",
+        kubeconfig=kubeconfig_source(kubeconfig),
+        context=context,
+        cluster_domain="cluster.local",
+        platform="kubernetes",
+        namespaces=NamespacesSettings(),
+        images=ImagesSettings(),
+        resources=ResourcesSettings(),
+        version="1.2.0",
+    )
+
+
+def typed(command: str) -> list[str]:
+    """The words that a shell makes of a command."""
+    done = subprocess.run(["bash", "-c", f"printf '%s\\n' {command}"], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
 
 
 class TestWorkers:
