@@ -15,6 +15,8 @@ CHART_REPOSITORY = "https://storage.googleapis.com/gloo-mesh-enterprise"
 MANAGEMENT_RELEASE = "gloo-mesh-enterprise"
 AGENT_RELEASE = "enterprise-agent"
 ADDONS_RELEASE = "enterprise-agent-addons"
+RELEASE_DESCRIPTION = "Deployed by the Pulumi program gloo-mesh"
+"""What Helm's history says of this program's revisions; of others it has words of its own."""
 
 TEST_OBJECTS = {MANAGEMENT_RELEASE: "enterprise-networking-test", AGENT_RELEASE: "enterprise-agent-test"}
 """By release, the Pod and the RoleBinding that `helm test` leaves behind; the vendor's upgrade deletes them."""

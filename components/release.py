@@ -40,6 +40,7 @@ def release(
         skip_crds=True,
         # Otherwise Helm keeps values that the configuration no longer names.
         reset_values=True,
+        description=product.RELEASE_DESCRIPTION,
         max_history=10,
         # The API server validates what arrives; Helm's own check fetches its whole schema for every release.
         disable_openapi_validation=True,

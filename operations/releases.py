@@ -33,6 +33,8 @@ class Deployed:
     revision: int = 1
     status: str = "deployed"
     """Of its newest revision, which is another one where an upgrade failed or was cut off."""
+    description: str = ""
+    """What Helm's history says of the revision."""
 
     @cached_property
     def manifests(self) -> dict[Key, Manifest]:
@@ -54,6 +56,14 @@ def recorded(api: Api, namespace: str, names: Collection[str]) -> dict[str, Depl
     found = _records(api.get(path, labelSelector="owner=helm,status!=superseded")["items"])
     by_name = {name: [item for item in found if item["metadata"]["labels"].get("name") == name] for name in names}
     return {name: _in_force(items, namespace) for name, items in by_name.items() if items}
+
+
+def descriptions(api: Api, namespace: str, name: str) -> dict[int, str]:
+    """What Helm's history says of each revision of a release that it still has."""
+    path = f"/api/v1/namespaces/{namespace}/secrets"
+    found = _records(api.get(path, labelSelector=f"owner=helm,name={name}")["items"])
+    records = [unpacked(item) for item in found]
+    return {record["version"]: record["info"].get("description", "") for record in records}
 
 
 def is_record(labels: Mapping[str, str]) -> bool:
@@ -78,6 +88,7 @@ def _in_force(items: list[dict[str, Any]], namespace: str) -> Deployed:
         namespace=namespace,
         revision=revision,
         status=status[max(revisions)],
+        description=record["info"].get("description", ""),
     )
 
 

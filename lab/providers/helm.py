@@ -122,6 +122,8 @@ class Release(Resource):
     ) -> str | None:
         arguments = [verb, inputs["name"], inputs["chart"], "--values", "-", *_waiting(inputs), *(more or [])]
         arguments += [switch for name, switch in switches.items() if inputs.get(name)]
+        if inputs.get("description"):
+            arguments += ["--description", inputs["description"]]
         if inputs.get("postrender"):
             arguments += ["--post-renderer", inputs["postrender"]]
         return self._helm(inputs, arguments, json.dumps(inputs.get("values") or {}))

@@ -4,6 +4,7 @@ Owns what Helm remembers of them: which there are, of which chart version, with 
 upgrade came to its end. What became of their objects since is `hand_changes`'s.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 
 from semver import Version
@@ -13,7 +14,7 @@ from components.values_digest import digest, masked
 from components.versions import skew
 from operations.check.view import Fleet, View
 from operations.findings import Finding, Kind
-from operations.releases import Deployed, recorded
+from operations.releases import Deployed, descriptions, recorded
 
 MISSING = Kind(
     "release-missing",
@@ -37,11 +38,20 @@ VALUES = Kind(
     "next up takes back.",
     page="releases",
 )
+BY_HAND = Kind(
+    "release-by-hand",
+    why="Version and values are as recorded, but not who deployed them: the chart itself may be another one, no "
+    "preview shows it, and no up takes it back.",
+    page="releases",
+)
 SKEW = Kind(
     "agent-skew",
     why="An agent works for a management plane of its own minor version that isn't older than itself.",
     page="releases",
 )
+
+_ROLLBACK = re.compile(r"Rollback to (\d+)")
+"""Helm's own description of a revision that a rollback made."""
 
 
 def expected(view: View) -> dict[str, str]:
@@ -87,6 +97,27 @@ def findings(view: View, found: dict[str, Deployed]) -> Iterator[Finding]:
         if key in record.masked and digest(masked(release.values, record.masked[key])) != record.values[key]:
             what = f"{called} (revision {release.revision}) has other values than the fleet's record knows."
             yield VALUES.found(view.name, what, view.fleet.up)
+        elif release.status == "deployed" and release.description != product.RELEASE_DESCRIPTION:
+            yield from _by_hand(view, name, release)
+
+
+def _by_hand(view: View, name: str, release: Deployed) -> Iterator[Finding]:
+    """That the revision in force is somebody else's; one that goes back to a revision is what that was."""
+    known = descriptions(view.api, release.namespace, name)
+    source = release.revision
+    while (rollback := _ROLLBACK.fullmatch(known.get(source, ""))) and int(rollback[1]) < source:
+        source = int(rollback[1])
+    if known.get(source) in (product.RELEASE_DESCRIPTION, None):
+        # Helm keeps ten revisions; what an older one was nobody knows any more.
+        return
+    ours = [revision for revision, description in known.items() if description == product.RELEASE_DESCRIPTION]
+    remedy = f"rollback {name} {max(ours)}" if ours else f"history {name}"
+    yield BY_HAND.found(
+        view.name,
+        f"Revision {release.revision} of Helm release {name} in namespace {release.namespace} is not this program's; "
+        f"Helm's history says of it: {release.description or 'nothing'}.",
+        f"{view.cluster.helm} -n {release.namespace} {remedy}",
+    )
 
 
 def image(view: View, name: str) -> str | None:

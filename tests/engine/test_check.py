@@ -3,6 +3,7 @@
 import base64
 import json
 import subprocess
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -303,6 +304,20 @@ def other_values(site: Site) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def other_chart(site: Site) -> Iterator[None]:
+    """Of the same version with the same values, and with an object more; nothing that a preview looks at says so."""
+    altered = site.lab.root / "altered"
+    with tarfile.open(site.lab.packages / "enterprise-agent-1.2.9.tgz") as archive:
+        archive.extractall(altered, filter="data")
+    chart, release = altered / "enterprise-agent", "enterprise-agent-addons"
+    (chart / "templates/theirs.yaml").write_text("{apiVersion: v1, kind: ConfigMap, metadata: {name: theirs}}")
+    site.on("cluster-2").within(ADDONS).helm("upgrade", release, str(chart), "--reuse-values", "--skip-crds", "--wait")
+    yield
+    site.run(site.told[0].remedy)
+    site.on("cluster-2").within(ADDONS).kubectl("wait", "configmap/theirs", "--for=delete", "--timeout=60s")
+
+
 def by_command(cluster: str, namespace: str, *kubectl: str) -> Planted:
     """A change that a finding's own command takes back."""
 
@@ -343,6 +358,7 @@ FAULTS: list[tuple[str, str, Planted, str]] = [
     ("release-unfinished", "cluster-2", failed_release, "failed"),
     ("release-version", "cluster-1", other_version, "1.2.0"),
     ("release-values", "cluster-2", other_values, "enterprise-agent-addons"),
+    ("release-by-hand", "cluster-2", other_chart, "Upgrade complete"),
     (
         "object-changed",
         "cluster-1",

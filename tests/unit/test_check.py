@@ -1,5 +1,8 @@
 """What a check makes of what it sees, where a lab can't show it."""
 
+import base64
+import gzip
+import json
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -8,8 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
+from components import product
 from components.settings import Settings
 from components.settings.pem import end, fingerprint
+from components.values_digest import digest
 from operations import everywhere
 from operations.api import Refused, Unanswered
 from operations.check import certificates, check, definitions, hand_changes, relay, releases, workloads
@@ -240,7 +245,7 @@ def held(root: authority.Made) -> dict[str, dict[str, str]]:
     ("source", "told"),
     [
         ("generated", "python -m operations up --stack test"),
-        ("existing", "have it made anew by whoever makes it: kubectl --context mgmt-cluster"),
+        ("existing", "have it made anew by whoever makes it: kubectl --kubeconfig"),
     ],
 )
 def test_a_secret_that_is_missing_comes_from_whoever_makes_it(fleet: Fleet, source: Any, told: str) -> None:
@@ -345,11 +350,12 @@ def test_replicas_that_a_manifest_leaves_out_are_one_unless_an_autoscaler_has_th
     [told] = drift(fleet, deployment(replicas=3))
     assert "in spec.replicas (by nobody known)." in told
     # A rollback takes back only what the manifest says.
-    scale = "kubectl --context cluster-1 -n gloo-mesh scale deployment agent --replicas=1"
+    cluster = fleet.settings.worker_clusters[0]
+    scale = f"{cluster.kubectl} -n gloo-mesh scale deployment agent --replicas=1"
     assert told.endswith(f". {scale}")
     edited = {"spec": {"containers": [{"name": "agent", "image": "agent:2"}]}}
     [told] = drift(fleet, deployment(replicas=3, template=edited))
-    assert told.endswith(f"helm --kube-context cluster-1 -n gloo-mesh rollback enterprise-agent 4 && {scale}")
+    assert told.endswith(f"{cluster.helm} -n gloo-mesh rollback enterprise-agent 4 && {scale}")
     assert drift(fleet, autoscaled) == []
     assert drift(fleet, deployment()) == []
 
@@ -369,3 +375,64 @@ def test_what_hangs_is_given_up() -> None:
     assert within(5, lambda: 3) == 3
     with pytest.raises(ValueError, match="broken"):
         within(5, lambda: int("broken"))
+
+
+OURS, THEIRS = product.RELEASE_DESCRIPTION, "Upgrade complete"
+
+
+@pytest.mark.parametrize(
+    ("history", "remedy"),
+    [
+        ([OURS], None),
+        ([OURS, THEIRS], "rollback enterprise-agent 1"),
+        ([OURS, THEIRS, OURS], None),
+        ([OURS, THEIRS, "Rollback to 1"], None),
+        ([OURS, THEIRS, "Rollback to 1", "Rollback to 3"], None),
+        ([OURS, OURS, THEIRS, "Rollback to 1", "Rollback to 3"], "rollback enterprise-agent 2"),
+        ([THEIRS, THEIRS], "history enterprise-agent"),
+        ([None, THEIRS, "Rollback to 1"], None),
+        ([OURS, "Rollback to 2"], "rollback enterprise-agent 1"),
+        ([OURS, ""], "rollback enterprise-agent 1"),
+    ],
+)
+def test_a_revision_is_whose_that_made_what_it_goes_back_to(
+    fleet: Fleet, history: list[str | None], remedy: str | None
+) -> None:
+    secrets = [helms(number, said) for number, said in enumerate(history, 1) if said is not None]
+    listed = {"/api/v1/namespaces/gloo-mesh/secrets": secrets, "/api/v1/namespaces/gloo-mesh-addons/secrets": []}
+    at = view(recorded(fleet), "cluster-1", Answers(listed))
+    [release] = releases.deployed(at).values()
+
+    told = list(releases.findings(at, {"enterprise-agent": release}))
+    found = [finding.remedy for finding in told if finding.kind is releases.BY_HAND]
+    assert found == ([f"{at.cluster.helm} -n gloo-mesh {remedy}"] if remedy else [])
+
+
+def helms(revision: int, said: str) -> dict[str, Any]:
+    """Helm's record of a revision of the agent's release; every one is told as deployed, the newest counts."""
+    content = {
+        "version": revision,
+        "chart": {"metadata": {"version": "1.2.9"}},
+        "manifest": "",
+        "info": {"description": said},
+    }
+    packed = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(content).encode()))).decode()
+    labels = {"owner": "helm", "name": "enterprise-agent", "status": "deployed", "version": str(revision)}
+    return {"metadata": {"labels": labels}, "data": {"release": packed}}
+
+
+def recorded(fleet: Fleet) -> Fleet:
+    """The fleet with a record in which the first worker's agent has no values."""
+    release = "cluster-1/enterprise-agent"
+    record = Record(
+        project="gloo-mesh",
+        stack="test",
+        version="1.2.9",
+        versions={"cluster-1": "1.2.9"},
+        charts={},
+        clusters={},
+        certificates={},
+        values={release: digest({})},
+        masked={release: []},
+    )
+    return replace(fleet, record=record)

@@ -340,7 +340,7 @@ def test_helms_complaint_repeats_no_value_that_may_be_secret(
 
 def record(version: str, revision: int, status: str, manifest: str = "") -> dict[str, Any]:
     """A release's Secret, as Helm 3 keeps it."""
-    content = {"chart": {"metadata": {"version": version}}, "config": {}, "manifest": manifest}
+    content = {"chart": {"metadata": {"version": version}}, "config": {}, "manifest": manifest, "info": {}}
     packed = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(content).encode()))).decode()
     labels = {"owner": "helm", "name": "enterprise-agent", "version": str(revision), "status": status}
     return {"metadata": {"labels": labels}, "data": {"release": packed}}
