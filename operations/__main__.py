@@ -1,6 +1,6 @@
 """The command line: `python -m operations VERB --stack S`.
 
-A table of contents. Exit codes: 0 well, 1 something failed, was found or was refused, 2 could not look.
+A table of contents. Exit codes: 0 well, 1 something failed, was found or was refused, 2 could not look everywhere.
 """
 
 import gc

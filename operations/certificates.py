@@ -28,7 +28,9 @@ SECONDS = 20
 EXPIRED = Kind("certificate-expired", "Whoever verifies it refuses the connection it is shown on.", "expiry")
 DUE = Kind("certificate-due", "It ends soon, and should have been renewed by now.", "expiry")
 UNREADABLE = Kind("certificate-unreadable", "Nobody can say when it ends, and its users may not start.", "expiry")
-UNSEEN = Kind("expiry-unseen", "What ends on a cluster that isn't looked at ends without a warning.", "expiry")
+UNSEEN = Kind(
+    "expiry-unseen", "What ends on a cluster that isn't looked at ends without a warning.", "expiry", unseen=True
+)
 LICENCE_EXPIRED = Kind("licence-expired", "The vendor's pods need a licence that is in force.", "expiry")
 LICENCE_DUE = Kind("licence-due", "A new licence comes from the vendor, which takes its time.", "expiry")
 LICENCE_UNREADABLE = Kind("licence-unreadable", "The vendor's pods find no licence.", "expiry")

@@ -29,6 +29,8 @@ class Kind:
     """The page of `docs/runbooks/`, without its ending, that has a section of the code's name."""
     stops: bool = False
     """Whether an `up` would fail over it, or do harm."""
+    unseen: bool = False
+    """Whether something could not be looked at, so that what is found may not be all."""
 
     def __post_init__(self) -> None:
         if self.code in KINDS:
@@ -77,14 +79,16 @@ def show(findings: Iterable[Finding], console: Console) -> None:
 
 
 def tell(findings: Iterable[Finding], as_json: bool, well: str, **more: Any) -> int:
-    """Print findings, or `well` where there are none, with `more` beside them for machines; the exit code.
-
-    0 well, 1 findings.
-    """
+    """Print findings, or `well` where there are none, with `more` beside them for machines; the exit code."""
     found = list(findings)
     if as_json:
         print_json({"findings": [finding.report() for finding in found], **more})
     else:
         show(found, out)
         out.print(f"{len(found)} finding{'s' if len(found) > 1 else ''}." if found else well)
-    return 1 if found else 0
+    return exit_code(found)
+
+
+def exit_code(findings: Iterable[Finding]) -> int:
+    """0 well, 1 findings, 2 where not everything could be looked at, whatever else was found."""
+    return max((2 if finding.kind.unseen else 1 for finding in findings), default=0)

@@ -27,6 +27,7 @@ UNSEEN = Kind(
     "cluster-not-seen",
     why="What is wrong there stays unknown, and an up does nothing on it.",
     page="workloads",
+    unseen=True,
 )
 UNRECORDED = Kind(
     "record-missing",

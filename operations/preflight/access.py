@@ -22,20 +22,25 @@ from operations.findings import Finding, Kind
 _PAGE = "access"
 _STALE = "Nothing is done on this cluster: an up completes on the others and ends with an error."
 
-PLUGIN_MISSING = Kind("credential-plugin-missing", _STALE, _PAGE)
-LOGIN_NEEDED = Kind("login-needed", _STALE, _PAGE)
+PLUGIN_MISSING = Kind("credential-plugin-missing", _STALE, _PAGE, unseen=True)
+LOGIN_NEEDED = Kind("login-needed", _STALE, _PAGE, unseen=True)
 LOGIN_HANGS = Kind(
-    "login-hangs", "Pulumi's plugin has no deadline for a login, so an up would wait for ever.", _PAGE, stops=True
+    "login-hangs",
+    "Pulumi's plugin has no deadline for a login, so an up would wait for ever.",
+    _PAGE,
+    stops=True,
+    unseen=True,
 )
-EXPIRED = Kind("credentials-expired", _STALE, _PAGE)
-DENIED = Kind("access-denied", _STALE, _PAGE)
-NO_ANSWER = Kind("no-answer", _STALE, _PAGE)
+EXPIRED = Kind("credentials-expired", _STALE, _PAGE, unseen=True)
+DENIED = Kind("access-denied", _STALE, _PAGE, unseen=True)
+NO_ANSWER = Kind("no-answer", _STALE, _PAGE, unseen=True)
 NOT_TRUSTED = Kind(
     "tls-not-trusted",
     "Something else may be listening there; no credential is sent to it, and nothing is done on this cluster.",
     _PAGE,
+    unseen=True,
 )
-KUBECONFIG = Kind("kubeconfig-unusable", _STALE, _PAGE)
+KUBECONFIG = Kind("kubeconfig-unusable", _STALE, _PAGE, unseen=True)
 
 
 def finding(cluster: ClusterSettings, error: Exception) -> Finding:

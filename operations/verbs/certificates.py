@@ -15,7 +15,7 @@ from operations import certificates as ends
 from operations import decryption
 from operations.certificates import Certificate, Expiry, days_left
 from operations.console import JsonOption, StackOption, out
-from operations.findings import tell
+from operations.findings import exit_code, tell
 from operations.stack import Stack, UsageError
 
 app = typer.Typer()
@@ -35,14 +35,14 @@ PrometheusOption = Annotated[bool, typer.Option("--prometheus", help="For node_e
     "python -m operations certificates --stack prod --prometheus > gloo-mesh.prom"
 )
 def certificates(stack: StackOption, as_json: JsonOption = False, prometheus: PrometheusOption = False) -> None:
-    """Show when each certificate and the licence end, and who renews them. Exit 1 when something is due."""
+    """Show when each certificate and the licence end, and who renews them. Exit 1 when one is due."""
     if as_json and prometheus:
         raise UsageError("--json and --prometheus are two formats; give one of them.")
     of = Stack.find(stack)
     found = ends.look(of.name, decryption.opened(of))
     if prometheus:
         sys.stdout.writelines(f"{line}\n" for line in metrics(of.name, found))
-        raise typer.Exit(1 if found.findings else 0)
+        raise typer.Exit(exit_code(found.findings))
     if not as_json:
         out.print(_table(found))
     raise typer.Exit(

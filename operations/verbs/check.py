@@ -1,6 +1,6 @@
 """The verb `check`: whether the fleet is well.
 
-Owns its table and exit codes: 0 well, 1 findings, 2 could not look.
+Owns its table and exit codes: 0 well, 1 findings, 2 could not look everywhere.
 """
 
 import time

@@ -1,6 +1,6 @@
 """The verb `preflight`: what an up would fail over, on every cluster at once.
 
-Owns its words and exit codes: 0 nothing, 1 something was found, 2 it could not look.
+Owns its words and exit codes: 0 nothing, 1 something was found, 2 it could not look everywhere.
 """
 
 import typer

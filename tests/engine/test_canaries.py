@@ -372,7 +372,7 @@ def test_a_certificate_that_ends_and_a_worker_that_is_down_are_told(fleet: Fleet
         core.patch_namespaced_secret(name, "gloo-mesh", {"data": {"tls.crt": before.data["tls.crt"]}})
 
     report = json.loads(done.stdout)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert {(f["code"], f["where"]) for f in report["findings"]} == {
         ("certificate-due", "management"),
         ("expiry-unseen", WORKER),

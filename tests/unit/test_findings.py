@@ -6,7 +6,7 @@ import pytest
 
 from lab.plugins import REPOSITORY
 from operations.__main__ import app
-from operations.findings import KINDS, Kind
+from operations.findings import KINDS, Kind, exit_code
 
 # Whoever looks for a kind of finding declares it, and the command line knows them all.
 app()
@@ -48,3 +48,17 @@ def test_every_code_is_planted_by_a_test(code: str) -> None:
     tests = [file for room in ("engine", "lab", "unit") for file in (REPOSITORY / "tests" / room).glob("*.py")]
 
     assert [file.name for file in tests if f'"{code}"' in file.read_text()], f"no test plants {code}"
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        ([], 0),
+        (["name-taken"], 1),
+        (["no-answer"], 2),
+        (["cluster-not-seen", "name-taken"], 2),
+        (["name-taken", "expiry-unseen"], 2),
+    ],
+)
+def test_what_could_not_be_looked_at_is_not_taken_for_all_that_is_wrong(codes: list[str], expected: int) -> None:
+    assert exit_code(KINDS[code].found("cluster-1", "It is.", "Mend it.") for code in codes) == expected
