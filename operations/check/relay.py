@@ -8,6 +8,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from components import product
@@ -151,10 +152,20 @@ def dialled(fleet: Fleet, addresses: Iterable[str]) -> Iterator[Finding]:
         # That there is no root is another finding.
         return
     authority = fleet.settings.authority
-    for address in sorted(set(addresses)):
+
+    def dial(address: str) -> Exception | None:
         try:
-            within(DIAL_SECONDS + 1, lambda at=address: asyncio.run(shake_hands(at, authority, context, DIAL_SECONDS)))
+            within(DIAL_SECONDS + 1, lambda: asyncio.run(shake_hands(address, authority, context, DIAL_SECONDS)))
         except (OSError, ValueError, OverflowError) as error:
+            return error
+        return None
+
+    dialled = sorted(set(addresses))
+    # A hundred workers may have as many addresses, and all of them a firewall that swallows the call.
+    with ThreadPoolExecutor(max_workers=len(dialled) or 1) as pool:
+        answers = list(pool.map(dial, dialled))
+    for address, error in zip(dialled, answers, strict=True):
+        if error:
             why = cause(error, authority) if isinstance(error, OSError) else "that is no host:port"
             kind = UNTRUSTED if isinstance(error, ssl.SSLCertVerificationError) else UNREACHABLE
             yield kind.found(

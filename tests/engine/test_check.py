@@ -1,13 +1,15 @@
 """`operations check` on one fleet: clean as deployed, and one finding for each fault that somebody plants."""
 
+import asyncio
 import base64
 import json
 import subprocess
 import tarfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psutil
@@ -20,12 +22,18 @@ from components.settings import Settings, configured, encrypted, pem
 from lab import cluster as processes
 from lab import packages
 from lab.fleet import MANAGEMENT, Lab
-from operations import renewals
+from lab.relay import agent
+from lab.relay.pod import Pod
+from lab.relay.protocol import CLUSTER, PULL, path
+from operations import certificates, renewals
+from operations.certificates import Expiry
 from operations.check import Checked, check
 from operations.findings import Finding
-from tests.authority import CLIENT, Made, root
+from tests.authority import CLIENT, DAY, Made, root
 from tests.engine.colleague import Colleague
 from tests.engine.fleet import Fleet
+from tests.forwarder import Forwarder, Place
+from tests.relay import Relay, self_signed
 
 pytestmark = pytest.mark.engine
 
@@ -38,8 +46,10 @@ Planted = Callable[["Site"], Any]
 class Site:
     """A deployed fleet, somebody with rights on its clusters, and the look that is under test."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, way: Forwarder) -> None:
         self.fleet = fleet
+        self.way = way
+        """By which the agent of cluster-2 reaches the relay."""
         self.lab = fleet.lab
         self.settings = Settings.read(fleet.file)
         self.told: list[Finding] = []
@@ -51,6 +61,9 @@ class Site:
 
     def look(self, settings: Settings | None = None) -> Checked:
         return check(self.fleet.name, settings or self.settings)
+
+    def expiry(self) -> Expiry:
+        return certificates.look(self.fleet.name, self.settings)
 
     def comes_to(self, wanted: set[tuple[str, str]], settings: Settings | None = None) -> set[tuple[str, str]]:
         """Codes and places as soon as they are as wanted, or as they are in the end."""
@@ -80,16 +93,30 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(lab: Lab) -> Site:
+def site(lab: Lab) -> Iterator[Site]:
     """The lab stack with a mesh, deployed; somebody stands for the controller that accepts it."""
-    fleet = Fleet(lab, "check", {"gloo-mesh:virtualMesh": {"globalAccessPolicy": "ENABLED"}, "gloo-mesh:relay": {}})
-    fleet.settle()
-    colleague = Colleague(lab, MANAGEMENT)
+    with Forwarder(lambda: place(lab.relay_address)) as way:
+        workers = {"cluster-1": {}, "cluster-2": {"relayAddress": way.address}}
+        mesh = {"globalAccessPolicy": "ENABLED"}
+        configured = {"gloo-mesh:virtualMesh": mesh, "gloo-mesh:relay": {}, "gloo-mesh:workers": workers}
+        fleet = Fleet(lab, "check", configured)
+        fleet.settle()
+        accept(fleet)
+        yield Site(fleet, way)
+
+
+def place(address: str) -> Place:
+    host, _, port = address.rpartition(":")
+    return host, int(port)
+
+
+def accept(fleet: Fleet) -> None:
+    """What the controller does with a mesh and its policies."""
+    colleague = Colleague(fleet.lab, MANAGEMENT)
     for plural in ("virtualmeshes", "accesspolicies"):
         for name, item in fleet.custom("networking.mesh.gloo.solo.io", "v1", plural).items():
             status = {"observedGeneration": item["metadata"]["generation"], "state": "ACCEPTED"}
             colleague.patch(f"{plural} {name}", {"status": status}, "--subresource=status")
-    return Site(fleet)
 
 
 def test_a_fleet_that_was_just_deployed_is_well(site: Site) -> None:
@@ -216,6 +243,77 @@ def no_agent(site: Site) -> Iterator[None]:
     processes.end([site.process("cluster-2", "relay")])
     yield
     site.lab.start("cluster-2")
+
+
+@contextmanager
+def only_pulling(site: Site) -> Iterator[None]:
+    """In the agent's place, with its certificate."""
+    on = site.on("cluster-2")
+    client, relay_root = (
+        {key: base64.b64decode(value).decode() for key, value in on.get(f"secret {name}")["data"].items()}
+        for name in ("relay-client-tls-secret", "relay-root-tls-secret")
+    )
+    arguments = {
+        "--cluster": "cluster-2",
+        "--relay-address": site.lab.relay_address,
+        "--relay-authority": "enterprise-networking.gloo-mesh",
+    }
+    pod = Pod(NAMESPACE, arguments, "")
+    wanted = agent.Wanted(pod, relay_root["ca.crt"], "", (client["tls.crt"], client["tls.key"]))
+
+    async def pull() -> None:
+        async with agent.conversation(wanted) as channel:
+            call = channel.stream_stream(path(PULL))(metadata=((CLUSTER, "cluster-2"),))
+            await call.read()
+            await call.read()
+
+    with no_agent(site), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(agent, "SOCKET", str(site.lab.root / "tmp/half.sock"))
+        with background() as loop:
+            pulling = asyncio.run_coroutine_threadsafe(pull(), loop)
+            yield
+            pulling.cancel()
+
+
+@contextmanager
+def background() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+
+
+def led(elsewhere: Place | None) -> Planted:
+    """The address leads elsewhere, or nowhere, from now on; the agent's own connection lives on."""
+
+    @contextmanager
+    def plant(site: Site) -> Iterator[None]:
+        assert site.comes_to(set()) == set(), "the agent has to be connected"
+        before = site.way.target
+        site.way.target = lambda: elsewhere
+        yield
+        site.way.target = before
+
+    return plant
+
+
+@contextmanager
+def taken_over(site: Site) -> Iterator[None]:
+    with (
+        Relay(*self_signed("enterprise-networking.gloo-mesh")).start() as other,
+        led(place(other.address))(site),
+    ):
+        yield
+
+
+@contextmanager
+def uncertified(site: Site) -> Iterator[None]:
+    """The agent has it in memory, for as long as its pod lives."""
+    with site.on("cluster-1").without("secret relay-client-tls-secret"):
+        yield
 
 
 @contextmanager
@@ -346,6 +444,10 @@ FAULTS: list[tuple[str, str, Planted, str]] = [
     ("istio-ca-issued", "cluster-2", bounced, "PodBounceDirective"),
     ("relay-metrics-unread", "management", no_forwarding, "port-forward"),
     ("agent-not-connected", "cluster-2", no_agent, "no client"),
+    ("agent-half-connected", "cluster-2", only_pulling, "no push client of cluster-2"),
+    ("relay-not-answering", "management", led(None), "The relay doesn't answer at 127.0.0.1"),
+    ("relay-not-trusted", "management", taken_over, "certificate verify failed"),
+    ("client-certificate-missing", "cluster-1", uncertified, "no Secret relay-client-tls-secret"),
     ("agent-unregistered", "cluster-1", unregistered, "cluster-1"),
     ("registration-without-agent", "management", ghost, "ghost"),
     ("certificate-changed", "management", another_signing, "relay-signing"),
@@ -428,6 +530,47 @@ def test_a_planted_fault_is_told_and_nothing_else(site: Site, code: str, where: 
     assert told in reports[0]["what"]
 
 
+ENDED = root().issue("server", begins=-400 * DAY, ends=-DAY)
+LICENCE = "secret gloo-mesh-enterprise-license"
+
+
+def licence(ends: timedelta) -> Planted:
+    """One in the vendor's form."""
+
+    @contextmanager
+    def plant(site: Site) -> Iterator[None]:
+        token = {"exp": (datetime.now(UTC) + ends).timestamp()}
+        payload = base64.urlsafe_b64encode(json.dumps(token).encode()).decode().rstrip("=")
+        with site.on(MANAGEMENT).secret(LICENCE.partition(" ")[2], {"key": f"e30.{payload}.signed"}):
+            yield
+
+    return plant
+
+
+def served(content: str) -> Planted:
+    return lambda site: site.on(MANAGEMENT).secret("relay-server-tls-secret", {"tls.crt": content})
+
+
+@pytest.mark.parametrize(
+    ("code", "plant", "told"),
+    [
+        ("certificate-expired", served(ENDED.pem), "relay-server-tls-secret"),
+        ("certificate-unreadable", served("not PEM"), "relay-server-tls-secret"),
+        ("licence-expired", licence(-DAY), "The licence ended on"),
+        ("licence-due", licence(20 * DAY), "in 19 days"),
+        ("licence-unreadable", lambda site: site.on(MANAGEMENT).without(LICENCE), "is not there"),
+    ],
+)
+def test_what_has_ended_or_ends_is_told_and_nothing_else(site: Site, code: str, plant: Planted, told: str) -> None:
+    assert site.expiry().findings == []
+
+    with plant(site):
+        found = site.expiry().findings
+
+    assert [(finding.kind.code, finding.where) for finding in found] == [(code, "management")]
+    assert told in found[0].what
+
+
 def test_a_certificate_that_ends_soon_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pem, "SOON", timedelta(days=400))
     monkeypatch.setattr(renewals, "PATIENCE", 1)
@@ -508,6 +651,15 @@ def test_waiting_says_what_for_and_ends_when_all_is_well(site: Site) -> None:
 
 def test_in_the_end_all_is_well_again(site: Site) -> None:
     assert site.comes_to(set()) == set(), [finding.report() for finding in site.told]
+
+
+def test_an_agent_that_the_configuration_itself_lets_lead_is_told_alone(site: Site) -> None:
+    values = {"enterpriseAgent": {"image": {"tag": "1.3.0"}}}
+    site.fleet.configure("workers", {"cluster-1": {"values": {"agent": values}}, "cluster-2": {}})
+    site.fleet.settle()
+
+    wanted = {("agent-skew", "cluster-1")}
+    assert site.comes_to(wanted, Settings.read(site.fleet.file)) == wanted
 
 
 def private(key: bytes) -> CertificateIssuerPrivateKeyTypes:

@@ -4,10 +4,12 @@ In the order a fleet lives: before its first up, after one that half of it misse
 """
 
 import base64
+import io
 import json
 import os
 import shutil
 import subprocess
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -21,6 +23,7 @@ from kubernetes import client, config
 from components import connection
 from components.settings import Settings
 from lab.fleet import MANAGEMENT, Lab
+from operations import charts as vendored
 from operations import state
 from operations.api import Api
 from operations.preflight import permissions, platform, preflight
@@ -501,6 +504,38 @@ def test_an_archive_that_was_altered_is_told(fleet: Fleet, looker: Looker, tmp_p
     assert {code for code, _ in looker.told({"charts": str(charts)})} == {"charts-altered"}
 
 
+@pytest.mark.parametrize(
+    ("code", "name", "before", "after"),
+    [
+        (
+            "kubernetes-version",
+            "enterprise-agent/Chart.yaml",
+            "apiVersion: v2",
+            "apiVersion: v2\nkubeVersion: <1.24.0-0",
+        ),
+        ("crd-api-version", "_crds.yaml", "apiextensions.k8s.io/v1\n", "apiextensions.k8s.io/v1beta1\n"),
+    ],
+)
+def test_a_chart_that_a_worker_cant_take_is_told(
+    code: str, name: str, before: str, after: str, fleet: Fleet, looker: Looker, tmp_path: Path
+) -> None:
+    folder = tmp_path / "charts"
+    management = next(fleet.lab.packages.glob("gloo-mesh-enterprise-1.2.9.tgz"))
+    vendored.add(folder, management.read_bytes(), "the lab")
+    agents = fleet.lab.packages / "enterprise-agent-1.2.9.tgz"
+    with tarfile.open(agents) as archive, tarfile.open(tmp_path / "altered.tgz", "w:gz") as altered:
+        for member in archive:
+            file = archive.extractfile(member)
+            content = file.read() if file else b""
+            if member.name.endswith(name):
+                content = content.replace(before.encode(), after.encode())
+            member.size = len(content)
+            altered.addfile(member, io.BytesIO(content))
+    vendored.add(folder, (tmp_path / "altered.tgz").read_bytes(), "a test")
+
+    assert sorted(looker.told({"charts": str(folder)})) == [(code, "cluster-1"), (code, "cluster-2")]
+
+
 def test_an_up_doesnt_begin_where_something_is_in_the_way(fleet: Fleet) -> None:
     with namespace(fleet):
         before = fleet.writes()
@@ -605,6 +640,27 @@ def test_each_right_that_is_missing_is_told_and_no_other(
             one.allow(one.needs)
             awaited(lambda: not told())
     finally:
+        one.allow(one.needs)
+
+
+def test_a_server_that_doesnt_say_whom_it_takes_one_for_is_told(
+    fleet: Fleet, looker: Looker, restricted: dict[str, Restricted], restricted_kubeconfig: Path
+) -> None:
+    """As one before Kubernetes 1.28."""
+    one = restricted["management"]
+    rbac: Any = client.RbacAuthorizationV1Api(fleet.api(MANAGEMENT))
+    basic = rbac.read_cluster_role("system:basic-user")
+    rules = [rule for rule in basic.rules if "selfsubjectreviews" not in rule.resources]
+    subjects = [{"kind": "Group", "name": "system:serviceaccounts"}]
+    changes = {"kubeconfig": str(restricted_kubeconfig), "rbac": {"adminSubjects": subjects}}
+    try:
+        one.allow(permissions.single(permissions.needs(looker.settings(changes), one.cluster)) + one.needs)
+        rbac.patch_cluster_role("system:basic-user", {"rules": rules})
+        awaited(lambda: looker.told(changes) == [("identity-unknown", "management")], 30)
+        rbac.patch_cluster_role("system:basic-user", {"rules": basic.rules})
+        awaited(lambda: looker.told(changes) == [], 30)
+    finally:
+        rbac.patch_cluster_role("system:basic-user", {"rules": basic.rules})
         one.allow(one.needs)
 
 

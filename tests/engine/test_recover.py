@@ -52,7 +52,7 @@ def test_an_up_that_is_killed_while_helm_installs_is_recovered_and_finished(flee
     assert refused.returncode == 1
     assert f"python -m operations recover --stack {STACK}" in refused.stderr
     assert shown["code"] == 1
-    assert {"lock-left", "release-pending", "operation-pending"} <= codes(shown)
+    assert {"lock-left", "release-pending", "operation-pending", "provider-left"} <= codes(shown)
     assert done["code"] == 0
     assert converged(fleet) != {}
     assert statuses(fleet, "cluster-1")["enterprise-agent"] == ["deployed"]
@@ -66,7 +66,7 @@ def test_recovery_is_refused_while_an_update_runs_and_an_upgrade_that_is_killed_
         awaited(lambda: "pending-upgrade" in statuses(fleet, "cluster-1")["enterprise-agent"])
         refused = recover(fleet, "--yes", "--force")
         assert running.poll() is None
-        end(command_line(running), *plugins(running))
+        end(psutil.Process(running.pid), command_line(running), *plugins(running))
         running.wait(PATIENCE)
         done = recover(fleet, "--yes")
         again = recover(fleet)
@@ -74,7 +74,7 @@ def test_recovery_is_refused_while_an_update_runs_and_an_upgrade_that_is_killed_
     assert (again["code"], again["findings"]) == (0, [])
     assert (refused["code"], codes(refused)) == (1, {"lock-held"})
     assert done["code"] == 0
-    assert {"lock-left", "release-pending"} <= codes(done)
+    assert {"lock-left", "release-pending", "credentials-left"} <= codes(done)
     assert statuses(fleet, "cluster-1")["enterprise-agent"][-1] == "failed"
     converged(fleet)
     assert statuses(fleet, "cluster-1")["enterprise-agent"][-1] == "deployed"

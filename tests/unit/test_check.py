@@ -194,6 +194,20 @@ def test_another_authoritys_certificate_is_told_apart_from_no_answer(fleet: Flee
     assert asked == ["enterprise-networking.gloo-mesh"]
 
 
+def test_addresses_are_dialled_at_the_same_time(fleet: Fleet) -> None:
+    both = threading.Barrier(2)
+
+    class Waiting(Relay):
+        def finish_request(self, request: Any, client_address: Any) -> None:
+            both.wait(relay.DIAL_SECONDS)
+            super().finish_request(request, client_address)
+
+    ours = self_signed("enterprise-networking.gloo-mesh")
+    trusting = replace(fleet, trust={"relay-root-tls-secret": {"ca.crt": ours[0]}})
+    with Waiting(*ours).start() as one, Waiting(*ours).start() as other:
+        assert list(relay.dialled(trusting, [one.address, other.address])) == []
+
+
 def test_a_connected_agent_without_its_certificate_is_told(fleet: Fleet) -> None:
     [finding] = certificates.lost(fleet, ["cluster-1"])
 
