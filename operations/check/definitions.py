@@ -46,8 +46,10 @@ def findings(view: View, found: Mapping[str, Deployed]) -> Iterator[Finding]:
     chart = product.crds_chart(product.AGENT_CHART if view.worker else product.MANAGEMENT_CHART)
     archive = settings.charts.at(version).by_name.get(chart)
     folder = Path(settings.charts_folder)
-    # Charts of a version that was given up may be gone from the lock, or from the folder.
-    vendored = _heads(charts.printed(folder, archive)) if archive and (folder / archive.file).exists() else {}
+    # Charts of a version that was given up may be gone from the lock, or from the folder; Helm remembers its CRDs.
+    remembered = found[chart].manifest if chart in found else ""
+    here = archive if archive and (folder / archive.file).exists() else None
+    vendored = _heads(charts.printed(folder, here) if here else remembered)
     live = _live(view)
     again = view.manifest_again(chart, found[chart]) if chart in found else view.fleet.up
     for name, (head, _) in vendored.items():

@@ -446,7 +446,7 @@ FAULTS: list[tuple[str, str, Planted, str]] = [
     ("agent-not-connected", "cluster-2", no_agent, "no client"),
     ("agent-half-connected", "cluster-2", only_pulling, "no push client of cluster-2"),
     ("relay-not-answering", "management", led(None), "The relay doesn't answer at 127.0.0.1"),
-    ("relay-not-trusted", "management", taken_over, "certificate verify failed"),
+    ("relay-not-trusted", "management", taken_over, "not under this fleet's root"),
     ("client-certificate-missing", "cluster-1", uncertified, "no Secret relay-client-tls-secret"),
     ("agent-unregistered", "cluster-1", unregistered, "cluster-1"),
     ("registration-without-agent", "management", ghost, "ghost"),

@@ -183,6 +183,17 @@ def test_charts_that_are_locked_and_gone_from_the_folder_hide_nothing_else(fleet
     assert list(definitions.findings(View(fleet.settings.management_cluster, api, fleet), {})) == []
 
 
+def test_without_the_charts_archive_crds_are_looked_for_as_helm_remembers_them(fleet: Fleet) -> None:
+    for archive in Path("charts").glob("*.tgz"):
+        archive.unlink()
+    manifest = "---\n# Source: crds\nkind: CustomResourceDefinition\nmetadata:\n  name: things.example\nspec: {}\n"
+    release = Deployed("1.2.9", {}, manifest, "gloo-mesh")
+    api: Any = Answers({"/apis/apiextensions.k8s.io/v1/customresourcedefinitions": []})
+    at = View(fleet.settings.management_cluster, api, fleet)
+
+    assert codes(definitions.findings(at, {"gloo-mesh-enterprise-crds": release})) == [("crd-missing", "management")]
+
+
 def test_another_authoritys_certificate_is_told_apart_from_no_answer(fleet: Fleet) -> None:
     ours, theirs = self_signed("enterprise-networking.gloo-mesh"), self_signed("enterprise-networking.gloo-mesh")
     trusting = replace(fleet, trust={"relay-root-tls-secret": {"ca.crt": ours[0]}})
