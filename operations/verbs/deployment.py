@@ -4,12 +4,13 @@ Owns their questions, tables and exit codes: 0 well, 1 something failed, was dec
 """
 
 from collections.abc import Collection, Iterable
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from operations import plugins, state
+from operations import approval, plugins, state
 from operations.console import JsonOption, StackOption, YesOption, err, out, print_json
 from operations.deployment import Deployment
 from operations.findings import Finding, show
@@ -29,9 +30,21 @@ def preview(stack: StackOption, as_json: JsonOption = False) -> None:
     _finish(deployment, deployment.preview(), as_json, "would change")
 
 
-@app.command(epilog="Example: python -m operations up --stack prod --yes")
-def up(stack: StackOption, yes: YesOption = False, as_json: JsonOption = False) -> None:
+@app.command(
+    epilog="Examples: python -m operations up --stack prod; up --stack prod --approved approved.json, after "
+    "python -m operations preview --stack prod --json > approved.json"
+)
+def up(
+    stack: StackOption,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+    approved: Annotated[
+        Path | None,
+        typer.Option(help="The --json of a preview: deploy what it names, unasked, and nothing where that isn't all."),
+    ] = None,
+) -> None:
     """Look for what would be in the way, preview, then bring the clusters to what the configuration says."""
+    agreed = approval.read(approved) if approved else None
     deployment = _open(stack)
     looked = deployment.preflight()
     show(looked.findings, err)
@@ -44,9 +57,12 @@ def up(stack: StackOption, yes: YesOption = False, as_json: JsonOption = False) 
     for name in deployment.redo():
         err.print(f"{name} was left half done; it is upgraded again.")
     planned = deployment.preview()
+    if agreed is not None and not planned.errors:
+        now = {name: cluster.changed for name, cluster in planned.clusters.items()}
+        planned.errors += approval.differences(agreed, now)
     if planned.errors:
         _finish(deployment, planned, as_json, "would change", looked.findings)
-    if planned.changes and not _agreed(planned, yes, "Deploy these changes?"):
+    if planned.changes and not _agreed(planned, yes or approved is not None, "Deploy these changes?"):
         raise typer.Exit(1)
     done = deployment.up(planned)
     _finish(deployment, done, as_json, "changed", looked.findings, deployment.unreachable)

@@ -6,6 +6,7 @@ import json
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -248,14 +249,25 @@ def test_a_second_up_changes_nothing_writes_nothing_touches_nothing(fleet: Fleet
     assert fleet.versions() == versions
 
 
-def test_a_deleted_secret_and_an_edited_label_are_seen_and_repaired(fleet: Fleet, deployed: Report) -> None:
-    core = fleet.core("cluster-1")
+def test_a_deleted_secret_and_an_edited_label_are_seen_and_what_was_approved_of_it_is_repaired(
+    fleet: Fleet, deployed: Report, tmp_path: Path
+) -> None:
+    core, approved = fleet.core("cluster-1"), tmp_path / "approved.json"
     core.delete_namespaced_secret("relay-identity-token-secret", "gloo-mesh")
+    approved.write_text(json.dumps(fleet.preview()))
     core.patch_namespace("gloo-mesh-addons", {"metadata": {"labels": {"istio-injection": "disabled"}}})
+    writes = fleet.writes()
 
-    seen = changed(fleet.preview())
-    fleet.up()
+    refused = fleet.run("up", "--approved", str(approved))
+    assert fleet.writes() == writes
+    previewed = fleet.preview()
+    approved.write_text(json.dumps(previewed))
+    done = fleet.report("up", "--approved", str(approved))
 
+    assert refused.returncode == 1
+    assert "cluster-1: to update cluster-1-addons-namespace isn't approved." in refused.stderr
+    seen = changed(previewed)
+    assert changed(done) == seen
     assert seen == {"cluster-1": {"cluster-1-relay-token": "create", "cluster-1-addons-namespace": "update"}}
     namespace: Any = core.read_namespace("gloo-mesh-addons")
     assert namespace.metadata.labels["istio-injection"] == "enabled"

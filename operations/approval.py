@@ -1,0 +1,43 @@
+"""What was approved of a preview, so that an up deploys that and nothing else.
+
+Owns reading the report of an earlier `preview --json`, and its comparison with what a preview names now: operations
+by resource and cluster. The values behind them are the commit's and the charts' that are deployed from.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from operations.stack import UsageError
+
+Changes = Mapping[str, Mapping[str, str]]
+"""By cluster and resource, the operation."""
+
+
+def read(file: Path) -> Changes:
+    """What a report names; raises UsageError where that can't be had."""
+    try:
+        report = json.loads(file.read_text())
+        if report["errors"]:
+            raise UsageError(f"{file} is the report of a preview that failed; approve one that went well.")
+        return {cluster: dict(named["changed"].items()) for cluster, named in report["clusters"].items()}
+    except OSError as error:
+        raise UsageError(f"{file} can't be read ({error.strerror}); give the report of a preview.") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UsageError(
+            f"{file} isn't the report of a preview; make one with: "
+            f"python -m operations preview --stack STACK --json > {file}"
+        ) from None
+
+
+def differences(approved: Changes, now: Changes) -> Iterator[str]:
+    """A sentence for every operation that only one of the two names."""
+    before, after = _named(approved), _named(now)
+    for cluster, resource, operation in sorted(after - before):
+        yield f"{cluster}: to {operation} {resource} isn't approved."
+    for cluster, resource, operation in sorted(before - after):
+        yield f"{cluster}: to {operation} {resource} was approved, and wouldn't be done."
+
+
+def _named(changes: Changes) -> set[tuple[str, str, str]]:
+    return {(cluster, *change) for cluster, changed in changes.items() for change in changed.items()}

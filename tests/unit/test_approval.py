@@ -1,0 +1,63 @@
+"""What was approved of a preview, against what one names now."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from operations import approval
+from operations.stack import UsageError
+
+AGENT = {"cluster-1": {"cluster-1-agent": "update"}}
+
+
+def report(changed: dict[str, Any], **more: Any) -> str:
+    clusters = {cluster: {"changed": named, "unchanged": 3, "failed": []} for cluster, named in changed.items()}
+    return json.dumps({"clusters": clusters, "errors": [], **more})
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "can't be read (No such file or directory)"),
+        ("", "isn't the report of a preview; make one with: python -m operations preview"),
+        ("[]", "isn't the report of a preview"),
+        ('{"findings": []}', "isn't the report of a preview"),
+        ('{"clusters": {"cluster-1": {"changed": 3}}, "errors": []}', "isn't the report of a preview"),
+        (report(AGENT, errors=["no"]), "is the report of a preview that failed"),
+    ],
+)
+def test_what_is_no_report_of_a_preview_is_refused_by_name(content: str | None, told: str, tmp_path: Path) -> None:
+    file = tmp_path / "approved.json"
+    if content is not None:
+        file.write_text(content)
+
+    with pytest.raises(UsageError) as refused:
+        approval.read(file)
+
+    assert str(refused.value).startswith(str(file))
+    assert told in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        (AGENT, []),
+        (AGENT | {"cluster-2": {}}, []),
+        ({}, ["cluster-1: to update cluster-1-agent was approved, and wouldn't be done."]),
+        (AGENT | {"management": {"fleet": "create"}}, ["management: to create fleet isn't approved."]),
+        (
+            {"cluster-1": {"cluster-1-agent": "replace"}},
+            [
+                "cluster-1: to replace cluster-1-agent isn't approved.",
+                "cluster-1: to update cluster-1-agent was approved, and wouldn't be done.",
+            ],
+        ),
+    ],
+)
+def test_every_operation_that_only_one_names_is_told(now: dict[str, Any], told: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "approved.json"
+    file.write_text(report(AGENT))
+
+    assert list(approval.differences(approval.read(file), now)) == told
