@@ -75,9 +75,9 @@ def _round(tool: str, workers: int) -> list[Record]:
 def _operated(lab: Lab) -> list[Record]:
     """The commands on a fleet where nothing changes; the last with every third cluster dead."""
 
-    def run(phase: str, module: str, *arguments: str, well: bool = True) -> Record:
+    def run(phase: str, module: str, *arguments: str, code: int = 0) -> Record:
         command = [sys.executable, "-m", module, *arguments, "--stack", "bench"]
-        return _run(lab, "operations", phase, command, well=well)
+        return _run(lab, "operations", phase, command, code)
 
     # Agents connect in their own time.
     run("settling", "operations", "check", "--wait", "2m")
@@ -88,10 +88,10 @@ def _operated(lab: Lab) -> list[Record]:
     ]
     for worker in lab.clusters()[1::3]:
         lab.stop(worker)
-    return [*records, run("preflight, a third dead", "operations", "preflight", well=False)]
+    return [*records, run("preflight, a third dead", "operations", "preflight", code=2)]
 
 
-def _run(lab: Lab, tool: str, phase: str, command: list[str], *, well: bool = True) -> Record:
+def _run(lab: Lab, tool: str, phase: str, command: list[str], code: int = 0) -> Record:
     environment = lab.environment() | {
         "GLOO_MESH_LAB": str(lab.root),
         "KUBECONFIG": str(lab.kubeconfig),
@@ -104,10 +104,10 @@ def _run(lab: Lab, tool: str, phase: str, command: list[str], *, well: bool = Tr
     if tool in ("program", "operations"):
         # The SDK would copy it into the state.
         del environment["KUBECONFIG"]
-    if well:
+    if not code:
         _warm(lab)
     before = _writes(lab)
-    seconds, peak = timed(command, environment, plugins.REPOSITORY, well=well)
+    seconds, peak = timed(command, environment, plugins.REPOSITORY, code)
     return Record(
         tool=tool,
         workers=len(lab.clusters()) - 1,

@@ -32,8 +32,8 @@ class CommandFailedError(Exception):
     """A measured command failed; its figures would mean nothing."""
 
 
-def timed(command: Sequence[str], environment: Mapping[str, str], folder: Path, *, well: bool) -> tuple[float, int]:
-    """Run a command to its end, that ends `well` or with findings: its seconds and its process tree's peak in MB."""
+def timed(command: Sequence[str], environment: Mapping[str, str], folder: Path, code: int = 0) -> tuple[float, int]:
+    """Run a command to its end, which has to be this exit code: its seconds and its process tree's peak in MB."""
     began = time.monotonic()
     with (
         tempfile.TemporaryFile("w+") as told,
@@ -49,7 +49,7 @@ def timed(command: Sequence[str], environment: Mapping[str, str], folder: Path, 
                 break
             peak = max(peak, _memory(process.pid))
         seconds = time.monotonic() - began
-        if process.returncode != (0 if well else 1):
+        if process.returncode != code:
             told.seek(0)
             raise CommandFailedError(f"{' '.join(command[:3])} failed: {told.read().strip()[-2000:]}")
     return seconds, peak // 2**20

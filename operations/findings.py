@@ -30,7 +30,7 @@ class Kind:
     stops: bool = False
     """Whether an `up` would fail over it, or do harm."""
     unseen: bool = False
-    """Whether something could not be looked at, so that what is found may not be all."""
+    """Whether a cluster could not be looked at, so that what is found may not be all."""
 
     def __post_init__(self) -> None:
         if self.code in KINDS:
@@ -64,6 +64,7 @@ class Finding:
             "next": self.remedy,
             "page": f"docs/runbooks/{self.kind.page}.md#{self.kind.code}",
             "stops": self.kind.stops,
+            "unseen": self.kind.unseen,
         }
 
 

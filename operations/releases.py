@@ -58,12 +58,12 @@ def recorded(api: Api, namespace: str, names: Collection[str]) -> dict[str, Depl
     return {name: _in_force(items, namespace) for name, items in by_name.items() if items}
 
 
-def descriptions(api: Api, namespace: str, name: str) -> dict[int, str]:
-    """What Helm's history says of each revision of a release that it still has."""
+def history(api: Api, namespace: str, name: str) -> dict[int, Deployed]:
+    """A release's revisions, as many as Helm keeps."""
     path = f"/api/v1/namespaces/{namespace}/secrets"
     found = _records(api.get(path, labelSelector=f"owner=helm,name={name}")["items"])
-    records = [unpacked(item) for item in found]
-    return {record["version"]: record["info"].get("description", "") for record in records}
+    revisions = [_in_force([item], namespace) for item in found]
+    return {revision.revision: revision for revision in revisions}
 
 
 def is_record(labels: Mapping[str, str]) -> bool:

@@ -125,15 +125,18 @@ def given(source: Source, stack: str) -> str:
 def flag(source: Source) -> str:
     """What makes kubectl and Helm read it, to be written in a shell; nothing where they do by themselves.
 
-    FILE stands for a secret's content: nobody is to find a kubeconfig decrypted for them.
+    KUBECONFIG_FILE stands for a secret's content: nobody is to find a kubeconfig decrypted for them.
     """
-    if source == DEFAULT and not os.environ.get("KUBECONFIG"):
-        return ""
+    if source.kind == "secret":
+        return "--kubeconfig KUBECONFIG_FILE "
     if source.kind == "env":
         return f'--kubeconfig "${source.value}" '
-    home = "~/" if source.value.startswith("~/") else ""
-    path = "FILE" if source.kind == "secret" else home + shlex.quote(source.value.removeprefix(home))
-    return f"--kubeconfig {path} "
+    path = str(from_home(source.value))
+    # Shells go by HOME, and take ~ for that alone.
+    plain = source.value.startswith("~/") and path == os.path.expanduser(source.value)
+    if plain and source == DEFAULT and not os.environ.get("KUBECONFIG"):
+        return ""
+    return f"--kubeconfig {f'~/{shlex.quote(source.value[2:])}' if plain else shlex.quote(path)} "
 
 
 def _parsed(text: str) -> object:

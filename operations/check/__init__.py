@@ -121,7 +121,11 @@ def _seen(view: View) -> tuple[Cluster, Gauges | None]:
     cluster.image = releases.image(view, product.AGENT_DEPLOYMENT if view.worker else product.MANAGEMENT_DEPLOYMENT)
     cluster.findings += releases.findings(view, deployed)
     cluster.findings += definitions.findings(view, deployed)
-    cluster.findings += hand_changes.findings(view, deployed)
+    foreign = releases.foreign(view, deployed)
+    cluster.findings += foreign.values()
+    # What somebody else deployed is no measure for its objects.
+    ours = {name: release for name, release in deployed.items() if name not in foreign}
+    cluster.findings += hand_changes.findings(view, ours)
     cluster.findings += workloads.findings(view, hand_changes.scaled(view, deployed))
     cluster.ready = workloads.ready(view)
     if view.worker:

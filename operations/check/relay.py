@@ -22,6 +22,9 @@ from operations.findings import Finding, Kind
 DIAL_SECONDS = 3
 """As long as the vendor's own check waits."""
 
+AT_ONCE = 32
+"""Calls; each takes a thread and a few descriptors."""
+
 PROXY_SECONDS = 5
 """Of a pod that can't be reached an API server says nothing for half a minute."""
 
@@ -153,25 +156,25 @@ def dialled(fleet: Fleet, addresses: Iterable[str]) -> Iterator[Finding]:
         return
     authority = fleet.settings.authority
 
-    def dial(address: str) -> Exception | None:
+    def dial(place: str) -> Exception | None:
         try:
-            within(DIAL_SECONDS + 1, lambda: asyncio.run(shake_hands(address, authority, context, DIAL_SECONDS)))
+            within(DIAL_SECONDS + 1, lambda: asyncio.run(shake_hands(place, authority, context, DIAL_SECONDS)))
         except (OSError, ValueError, OverflowError) as error:
             return error
         return None
 
-    dialled = sorted(set(addresses))
+    places = sorted(set(addresses))
     # A hundred workers may have as many addresses, and all of them a firewall that swallows the call.
-    with ThreadPoolExecutor(max_workers=len(dialled) or 1) as pool:
-        answers = list(pool.map(dial, dialled))
-    for address, error in zip(dialled, answers, strict=True):
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        answers = list(pool.map(dial, places))
+    for place, error in zip(places, answers, strict=True):
         if error:
             why = cause(error, authority) if isinstance(error, OSError) else "that is no host:port"
             kind = UNTRUSTED if isinstance(error, ssl.SSLCertVerificationError) else UNREACHABLE
             yield kind.found(
                 fleet.settings.management_cluster.name,
-                f"The relay doesn't answer at {address} for the server name {authority}: {why}.",
-                f"openssl s_client -connect {address} -servername {authority} -showcerts",
+                f"The relay doesn't answer at {place} for the server name {authority}: {why}.",
+                f"openssl s_client -connect {place} -servername {authority} -showcerts",
             )
 
 

@@ -12,9 +12,10 @@ from semver import Version
 from components import product
 from components.values_digest import digest, masked
 from components.versions import skew
+from operations import helm_records
 from operations.check.view import Fleet, View
 from operations.findings import Finding, Kind
-from operations.releases import Deployed, descriptions, recorded
+from operations.releases import Deployed, history, recorded
 
 MISSING = Kind(
     "release-missing",
@@ -40,8 +41,8 @@ VALUES = Kind(
 )
 BY_HAND = Kind(
     "release-by-hand",
-    why="Version and values are as recorded, but not who deployed them: the chart itself may be another one, no "
-    "preview shows it, and no up takes it back.",
+    why="Version and values are as recorded, but not who deployed them: the chart itself may be another one, and no "
+    "preview shows it.",
     page="releases",
 )
 SKEW = Kind(
@@ -52,6 +53,8 @@ SKEW = Kind(
 
 _ROLLBACK = re.compile(r"Rollback to (\d+)")
 """Helm's own description of a revision that a rollback made."""
+_FAILED = re.compile(rf'^Upgrade ".*" failed|^Release ".*" failed|^{re.escape(helm_records.REFUSED)}')
+"""What a failure, Helm's or one that a recover told, leaves of a description."""
 
 
 def expected(view: View) -> dict[str, str]:
@@ -74,9 +77,8 @@ def deployed(view: View) -> dict[str, Deployed]:
     return found
 
 
-def findings(view: View, found: dict[str, Deployed]) -> Iterator[Finding]:
+def findings(view: View, found: Mapping[str, Deployed]) -> Iterator[Finding]:
     """Releases that aren't as the fleet's record has them."""
-    record = view.fleet.record
     for name, namespace in expected(view).items():
         release, called = found.get(name), f"Helm release {name} in namespace {namespace}"
         if release is None:
@@ -86,38 +88,58 @@ def findings(view: View, found: dict[str, Deployed]) -> Iterator[Finding]:
             what = f"The newest revision of {called} is {release.status}."
             recover = f"python -m operations recover --stack {view.fleet.stack}"
             yield UNFINISHED.found(view.name, what, view.fleet.up if release.status == "failed" else recover)
-        if record is None or view.name not in record.versions:
-            continue
-        if release.version != record.versions[view.name]:
-            what = f"{called} is of chart version {release.version}, and the fleet's record says "
-            yield VERSION.found(view.name, f"{what}{record.versions[view.name]}.", view.fleet.up)
-            continue
-        key = f"{view.name}/{name}"
-        # A record of an earlier program doesn't say where the secrets are.
-        if key in record.masked and digest(masked(release.values, record.masked[key])) != record.values[key]:
-            what = f"{called} (revision {release.revision}) has other values than the fleet's record knows."
-            yield VALUES.found(view.name, what, view.fleet.up)
-        elif release.status == "deployed" and release.description != product.RELEASE_DESCRIPTION:
-            yield from _by_hand(view, name, release)
+        if unlike := _unlike_record(view, name, release):
+            yield unlike
 
 
-def _by_hand(view: View, name: str, release: Deployed) -> Iterator[Finding]:
-    """That the revision in force is somebody else's; one that goes back to a revision is what that was."""
-    known = descriptions(view.api, release.namespace, name)
-    source = release.revision
-    while (rollback := _ROLLBACK.fullmatch(known.get(source, ""))) and int(rollback[1]) < source:
-        source = int(rollback[1])
-    if known.get(source) in (product.RELEASE_DESCRIPTION, None):
-        # Helm keeps ten revisions; what an older one was nobody knows any more.
-        return
-    ours = [revision for revision, description in known.items() if description == product.RELEASE_DESCRIPTION]
-    remedy = f"rollback {name} {max(ours)}" if ours else f"history {name}"
-    yield BY_HAND.found(
-        view.name,
-        f"Revision {release.revision} of Helm release {name} in namespace {release.namespace} is not this program's; "
-        f"Helm's history says of it: {release.description or 'nothing'}.",
-        f"{view.cluster.helm} -n {release.namespace} {remedy}",
-    )
+def foreign(view: View, found: Mapping[str, Deployed]) -> dict[str, Finding]:
+    """By release, that the revision in force is somebody else's, though version and values are as recorded."""
+    told: dict[str, Finding] = {}
+    for name, release in found.items():
+        if release.description == product.RELEASE_DESCRIPTION or release.status != "deployed":
+            continue
+        if _unlike_record(view, name, release):
+            continue
+        known = history(view.api, release.namespace, name)
+        if not _somebodys(known, release.revision):
+            continue
+        ours = [
+            number
+            for number, revision in known.items()
+            if revision.description == product.RELEASE_DESCRIPTION and not _unlike_record(view, name, revision)
+        ]
+        back = f"{view.cluster.helm} -n {release.namespace} rollback {name} {max(ours)}" if ours else view.fleet.up
+        what = f"Revision {release.revision} of Helm release {name} in namespace {release.namespace} is not this "
+        said = f"program's; Helm's history says of it: {release.description or 'nothing'}."
+        told[name] = BY_HAND.found(view.name, what + said, back)
+    return told
+
+
+def _unlike_record(view: View, name: str, release: Deployed) -> Finding | None:
+    """That a revision is of another version, or has other values, than the fleet's record says."""
+    record = view.fleet.record
+    if record is None or view.name not in record.versions:
+        return None
+    called = f"Helm release {name} in namespace {release.namespace}"
+    if release.version != record.versions[view.name]:
+        what = f"{called} is of chart version {release.version}, and the fleet's record says "
+        return VERSION.found(view.name, f"{what}{record.versions[view.name]}.", view.fleet.up)
+    key = f"{view.name}/{name}"
+    # A record of an earlier program doesn't say where the secrets are.
+    if key in record.masked and digest(masked(release.values, record.masked[key])) != record.values[key]:
+        what = f"{called} (revision {release.revision}) has other values than the fleet's record knows."
+        return VALUES.found(view.name, what, view.fleet.up)
+    return None
+
+
+def _somebodys(known: Mapping[int, Deployed], revision: int) -> bool:
+    """Whether a revision is somebody else's; one that goes back to another is whose that was."""
+    said = known[revision].description
+    while (back := _ROLLBACK.fullmatch(said)) and int(back[1]) < revision:
+        revision = int(back[1])
+        # Helm keeps ten; whose an older one was, or one that failed, nobody knows any more.
+        said = known[revision].description if revision in known else product.RELEASE_DESCRIPTION
+    return said != product.RELEASE_DESCRIPTION and not _FAILED.search(said)
 
 
 def image(view: View, name: str) -> str | None:
@@ -133,7 +155,8 @@ def skewed(fleet: Fleet, management: str | None, agents: Mapping[str, str | None
         ours, theirs = (_version(name) for name in (tag, management))
         if ours and theirs and skew(ours, theirs):
             what = f"The agent's image is {tag}, and the management plane's is {management}."
-            yield SKEW.found(worker, what, fleet.up)
+            tag = f"If gloo-mesh:values or workers.{worker}.values names image.tag, take it out; then: {fleet.up}"
+            yield SKEW.found(worker, what, tag)
 
 
 def _version(tag: str | None) -> str | None:

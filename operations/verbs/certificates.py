@@ -1,6 +1,6 @@
 """The verb `certificates`: what ends when, and who renews it.
 
-Owns its table, its text for Prometheus, and exit codes: 0 nothing is due, 1 findings.
+Owns its table, its text for Prometheus, and exit codes: 0 nothing is due, 1 findings, 2 could not look everywhere.
 """
 
 import sys

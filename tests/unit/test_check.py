@@ -23,6 +23,7 @@ from operations.check.view import Fleet, View
 from operations.deadline import within
 from operations.everywhere import Looked
 from operations.findings import Finding
+from operations.helm_records import REFUSED
 from operations.record import Record
 from operations.releases import Deployed
 from tests import authority
@@ -414,7 +415,9 @@ OURS, THEIRS = product.RELEASE_DESCRIPTION, "Upgrade complete"
         ([OURS, THEIRS, "Rollback to 1"], None),
         ([OURS, THEIRS, "Rollback to 1", "Rollback to 3"], None),
         ([OURS, OURS, THEIRS, "Rollback to 1", "Rollback to 3"], "rollback enterprise-agent 2"),
-        ([THEIRS, THEIRS], "history enterprise-agent"),
+        ([THEIRS, THEIRS], "up"),
+        ([OURS, 'Upgrade "enterprise-agent" failed: timed out', "Rollback to 2"], None),
+        ([OURS, REFUSED, "Rollback to 2"], None),
         ([None, THEIRS, "Rollback to 1"], None),
         ([OURS, "Rollback to 2"], "rollback enterprise-agent 1"),
         ([OURS, ""], "rollback enterprise-agent 1"),
@@ -428,16 +431,28 @@ def test_a_revision_is_whose_that_made_what_it_goes_back_to(
     at = view(recorded(fleet), "cluster-1", Answers(listed))
     [release] = releases.deployed(at).values()
 
-    told = list(releases.findings(at, {"enterprise-agent": release}))
-    found = [finding.remedy for finding in told if finding.kind is releases.BY_HAND]
-    assert found == ([f"{at.cluster.helm} -n gloo-mesh {remedy}"] if remedy else [])
+    found = [finding.remedy for finding in releases.foreign(at, {"enterprise-agent": release}).values()]
+    back = at.fleet.up if remedy == "up" else f"{at.cluster.helm} -n gloo-mesh {remedy}"
+    assert found == ([back] if remedy else [])
 
 
-def helms(revision: int, said: str) -> dict[str, Any]:
+def test_nobody_is_sent_back_to_a_revision_that_the_record_doesnt_know(fleet: Fleet) -> None:
+    """An up that ended before it could write its record, and somebody who took its values back."""
+    secrets = [helms(1, OURS), helms(2, OURS, {"new": "value"}), helms(3, THEIRS)]
+    listed = {"/api/v1/namespaces/gloo-mesh/secrets": secrets, "/api/v1/namespaces/gloo-mesh-addons/secrets": []}
+    at = view(recorded(fleet), "cluster-1", Answers(listed))
+
+    [told] = releases.foreign(at, releases.deployed(at)).values()
+
+    assert told.remedy.endswith("rollback enterprise-agent 1")
+
+
+def helms(revision: int, said: str, values: dict[str, str] | None = None) -> dict[str, Any]:
     """Helm's record of a revision of the agent's release; every one is told as deployed, the newest counts."""
     content = {
         "version": revision,
         "chart": {"metadata": {"version": "1.2.9"}},
+        "config": values or {},
         "manifest": "",
         "info": {"description": said},
     }

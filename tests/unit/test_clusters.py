@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.unit.conftest import CONTEXTS, Run
 from tests.unit.test_program import unwrapped
 from tests.unit.test_settings import only_fault
 
+HOME = pwd.getpwuid(os.getuid()).pw_dir
 KUBECONFIG = {"contexts": [{"name": name, "context": {"cluster": "c", "user": "u"}} for name in CONTEXTS]}
 REGISTRY = json.dumps({"auths": {"registry.example": {"auth": "registry-canary"}}})
 Deploy = Callable[..., Run]
@@ -167,10 +169,10 @@ class TestCommands:
     @pytest.mark.parametrize(
         ("kubeconfig", "words"),
         [
-            ("~/fleet one/config", ["--kubeconfig", "/home/me/fleet one/config"]),
+            ("~/fleet one/config", ["--kubeconfig", f"{HOME}/fleet one/config"]),
             ("fleets/$a;b", ["--kubeconfig", "fleets/$a;b"]),
             ({"env": "DC2_KUBECONFIG"}, ["--kubeconfig", "/mnt/dc 2"]),
-            ({"secret": "ours"}, ["--kubeconfig", "FILE"]),
+            ({"secret": "ours"}, ["--kubeconfig", "KUBECONFIG_FILE"]),
             ("~/.kube/config", []),
         ],
     )
@@ -183,17 +185,20 @@ class TestCommands:
         assert typed(cluster.kubectl) == ["kubectl", *words, "--context", "admin@dc 1's"]
         assert typed(cluster.helm) == ["helm", *words, "--kube-context", "admin@dc 1's"]
 
-    def test_the_default_is_named_where_another_is_exported(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("KUBECONFIG", "/somewhere/else")
+    @pytest.mark.parametrize(("name", "value"), [("KUBECONFIG", "/somewhere/else"), ("HOME", "/somewhere/else")])
+    def test_the_default_is_named_where_kubectl_would_take_another(
+        self, name: str, value: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As Pulumi's plugin finds it, which asks the system where home is; see docs/decisions/0006."""
+        cluster = reached("~/.kube/config", "c", monkeypatch)
+        monkeypatch.setenv(name, value)
 
-        assert "--kubeconfig /home/me/.kube/config" in " ".join(
-            typed(reached("~/.kube/config", "c", monkeypatch).kubectl)
-        )
+        assert typed(cluster.kubectl)[1:3] == ["--kubeconfig", f"{HOME}/.kube/config"]
 
 
 def reached(kubeconfig: object, context: str, monkeypatch: pytest.MonkeyPatch) -> ClusterSettings:
     """A cluster as it is connected to, for somebody whose home and variable are these."""
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", HOME)
     monkeypatch.setenv("DC2_KUBECONFIG", "/mnt/dc 2")
     return ClusterSettings(
         name="cluster-1",

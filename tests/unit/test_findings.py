@@ -33,6 +33,7 @@ def test_a_finding_tells_machines_all_that_it_tells_people() -> None:
         "next": "kubectl get something",
         "page": "docs/runbooks/example.md#made-up",
         "stops": False,
+        "unseen": False,
     }
 
 
