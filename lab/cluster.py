@@ -120,6 +120,7 @@ class Cluster:
                         file.unlink()
                 self._launch("start", "cluster", "--wait", "0s")
             self._await_ready()
+            self._await(self._settled, "kwok doesn't listen")
             if not self._dead():
                 self._start_stand_in()
                 return
@@ -295,6 +296,12 @@ class Cluster:
 
     def _await_ready(self) -> None:
         self._await(self.answers, "the API server doesn't become ready")
+
+    def _settled(self) -> bool:
+        """Whether kwok listens, or is gone: kwok 0.8.0 may end by itself before (two of its parts write one map)."""
+        port = int(re.findall(r"kwokControllerPort: (\d+)", self._configured.read_text())[0])
+        with socket.socket() as call:
+            return call.connect_ex(("127.0.0.1", port)) == 0 or "kwok-controller" in self._dead()
 
     def _await(self, condition: Callable[[], bool], complaint: str) -> None:
         until = time.monotonic() + PATIENCE_SECONDS

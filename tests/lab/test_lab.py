@@ -363,6 +363,30 @@ def test_up_heals_a_component_that_was_killed_and_touches_no_other(lab: Lab) -> 
     assert core(lab, "cluster-1").read_namespace("istio-system")
 
 
+def test_a_kwok_that_trips_over_itself_when_it_starts_is_started_again(lab: Lab, tmp_path: Path) -> None:
+    """As kwok does now and then, with "concurrent map writes"."""
+    program = lab.root / "kwok/clusters/cluster-1/bin/kwok-controller"
+    real, tripped = program.with_name("real"), tmp_path / "tripped"
+    running = psutil.Process(processes(lab)["cluster-1"]["kwok-controller"])
+    kwok = running.exe()
+    running.kill()
+    awaited(lambda: "kwok-controller" not in processes(lab)["cluster-1"])
+    program.rename(real)
+    trip = f"exec -a {program} bash -c 'sleep 2; exit 2'"
+    once = f"[ -e {tripped} ] || {{ touch {tripped}; {trip}; }}"
+    program.write_text(f'#!/bin/bash\n{once}\nexec -a {program} {real} "$@"\n')
+    program.chmod(0o755)
+    try:
+        lab.up(workers=2)
+        started = psutil.Process(processes(lab)["cluster-1"]["kwok-controller"]).exe()
+    finally:
+        program.unlink()
+        real.rename(program)
+
+    assert tripped.exists()
+    assert Path(started).resolve() == Path(kwok).resolve()
+
+
 @pytest.mark.parametrize("cluster", ["mgmt-cluster", "cluster-1"])
 def test_up_heals_a_stand_in_of_the_relays_conversation_that_was_killed(lab: Lab, cluster: str) -> None:
     before = processes(lab)
