@@ -51,7 +51,7 @@ class Deployment:
 
     def __init__(self, stack: Stack, console: Console) -> None:
         self.settings: Settings = stack.settings()
-        self._stack = stack.name
+        self.name = stack.name
         self._console = console
         self.file = stack.file
         os.environ.update(stack.environment)
@@ -91,7 +91,7 @@ class Deployment:
 
     def preflight(self) -> Preflight:
         """What an `up` would fail over; it asks the clusters once, for `unreachable` too."""
-        looked = preflight(self._stack, self.settings, self.exported)
+        looked = preflight(self.name, self.settings, self.exported)
         self.unreachable = {name: silence(error) for name, error in looked.unreachable.items()}
         return looked
 
@@ -112,13 +112,13 @@ class Deployment:
         """
         urns, self.half_done = self.half_done, []
         if urns:
-            document = state.exported(self._stack)
+            document = state.exported(self.name)
             if state.pending(document):
                 raise UsageError(
-                    f"An earlier run of {self._stack} was cut off. First: "
-                    f"python -m operations recover --stack {self._stack} --yes"
+                    f"An earlier run of {self.name} was cut off. First: "
+                    f"python -m operations recover --stack {self.name} --yes"
                 )
-            state.put_back(self._stack, state.worn(document, urns))
+            state.put_back(self.name, state.worn(document, urns))
         return list(map(state.name, urns))
 
     def preview(self) -> Progress:

@@ -92,6 +92,11 @@ class Progress:
             own.changed = cluster.changed | own.changed
 
     @property
+    def changed(self) -> dict[str, dict[str, str]]:
+        """By cluster, each resource that is touched and the operation, unchanged ones aside."""
+        return {name: cluster.changed for name, cluster in self.clusters.items()}
+
+    @property
     def changes(self) -> dict[str, int]:
         """How many resources each operation touched, unchanged ones aside."""
         operations = [operation for cluster in self.clusters.values() for operation in cluster.changed.values()]
@@ -136,6 +141,7 @@ class Progress:
     def report(self) -> dict[str, Any]:
         """The same for machines."""
         return {
+            "preview": self._dry,
             "seconds": round(time.monotonic() - self._began, 1),
             "refreshed": self.refreshed and not self.unrefreshed,
             "changes": self.changes,

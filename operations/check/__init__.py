@@ -120,13 +120,14 @@ def _seen(view: View) -> tuple[Cluster, Gauges | None]:
     cluster.version = deployed[own].version if own in deployed else None
     cluster.image = releases.image(view, product.AGENT_DEPLOYMENT if view.worker else product.MANAGEMENT_DEPLOYMENT)
     cluster.findings += releases.findings(view, deployed)
-    cluster.findings += definitions.findings(view, deployed)
     foreign = releases.foreign(view, deployed)
     cluster.findings += foreign.values()
-    # What somebody else deployed is no measure for its objects.
+    # What somebody else deployed is no measure for its objects, and nothing to bring back.
     ours = {name: release for name, release in deployed.items() if name not in foreign}
+    if not any(map(definitions.are, foreign)):
+        cluster.findings += definitions.findings(view, ours)
     cluster.findings += hand_changes.findings(view, ours)
-    cluster.findings += workloads.findings(view, hand_changes.scaled(view, deployed))
+    cluster.findings += workloads.findings(view, hand_changes.scaled(view, ours))
     cluster.ready = workloads.ready(view)
     if view.worker:
         held = view.secrets()

@@ -53,7 +53,7 @@ SKEW = Kind(
 
 _ROLLBACK = re.compile(r"Rollback to (\d+)")
 """Helm's own description of a revision that a rollback made."""
-_FAILED = re.compile(rf'^Upgrade ".*" failed|^Release ".*" failed|^{re.escape(helm_records.REFUSED)}')
+_FAILED = re.compile(rf'^(Upgrade|Release|Rollback) ".*" failed|^{re.escape(helm_records.REFUSED)}')
 """What a failure, Helm's or one that a recover told, leaves of a description."""
 
 
@@ -101,14 +101,16 @@ def foreign(view: View, found: Mapping[str, Deployed]) -> dict[str, Finding]:
         if _unlike_record(view, name, release):
             continue
         known = history(view.api, release.namespace, name)
-        if not _somebodys(known, release.revision):
+        # Between the two questions somebody may have uninstalled it.
+        if release.revision not in known or not _somebodys(known, release.revision):
             continue
+        again = f"{view.fleet.up}; if it is told again, change any of its values in the configuration, and repeat"
         ours = [
             number
             for number, revision in known.items()
             if revision.description == product.RELEASE_DESCRIPTION and not _unlike_record(view, name, revision)
         ]
-        back = f"{view.cluster.helm} -n {release.namespace} rollback {name} {max(ours)}" if ours else view.fleet.up
+        back = f"{view.cluster.helm} -n {release.namespace} rollback {name} {max(ours)}" if ours else again
         what = f"Revision {release.revision} of Helm release {name} in namespace {release.namespace} is not this "
         said = f"program's; Helm's history says of it: {release.description or 'nothing'}."
         told[name] = BY_HAND.found(view.name, what + said, back)
@@ -155,8 +157,8 @@ def skewed(fleet: Fleet, management: str | None, agents: Mapping[str, str | None
         ours, theirs = (_version(name) for name in (tag, management))
         if ours and theirs and skew(ours, theirs):
             what = f"The agent's image is {tag}, and the management plane's is {management}."
-            tag = f"If gloo-mesh:values or workers.{worker}.values names image.tag, take it out; then: {fleet.up}"
-            yield SKEW.found(worker, what, tag)
+            keys = f"gloo-mesh:values, defaults.values or workers.{worker}.values"
+            yield SKEW.found(worker, what, f"Where {keys} names an image.tag, take it out; then: {fleet.up}")
 
 
 def _version(tag: str | None) -> str | None:

@@ -44,7 +44,7 @@ def up(
     ] = None,
 ) -> None:
     """Look for what would be in the way, preview, then bring the clusters to what the configuration says."""
-    agreed = approval.read(approved) if approved else None
+    agreed = approval.read(approved, stack) if approved else None
     deployment = _open(stack)
     looked = deployment.preflight()
     show(looked.findings, err)
@@ -55,16 +55,19 @@ def up(
         raise typer.Exit(1)
     _tell_silence(deployment)
     for name in deployment.redo():
-        err.print(f"{name} was left half done; it is upgraded again.")
+        err.print(f"{name} was left half done; it is to be upgraded again.")
     planned = deployment.preview()
-    if agreed is not None and not planned.errors:
-        now = {name: cluster.changed for name, cluster in planned.clusters.items()}
-        planned.errors += approval.differences(agreed, now)
+    if agreed is not None and not planned.errors and (others := list(approval.differences(agreed, planned.changed))):
+        planned.errors += others
+        ending = "Nothing was written to a cluster. Preview again with --json, and have that approved."
+        _finish(deployment, planned, as_json, "would change", looked.findings, ending=ending)
     if planned.errors:
         _finish(deployment, planned, as_json, "would change", looked.findings)
     if planned.changes and not _agreed(planned, yes or approved is not None, "Deploy these changes?"):
         raise typer.Exit(1)
     done = deployment.up(planned)
+    if agreed is not None:
+        done.errors += approval.exceeding(agreed, done.changed)
     _finish(deployment, done, as_json, "changed", looked.findings, deployment.unreachable)
 
 
@@ -104,7 +107,11 @@ def _tell_silence(deployment: Deployment) -> None:
 
 
 def _report(deployment: Deployment, findings: Iterable[Finding]) -> dict[str, Any]:
-    return {"unreachable": deployment.unreachable, "findings": [finding.report() for finding in findings]}
+    return {
+        "stack": deployment.name,
+        "unreachable": deployment.unreachable,
+        "findings": [finding.report() for finding in findings],
+    }
 
 
 def _agreed(planned: Progress, yes: bool, question: str) -> bool:
@@ -119,6 +126,7 @@ def _finish(
     verb: str,
     findings: Iterable[Finding] = (),
     silent: Collection[str] = (),
+    ending: str = "",
 ) -> None:
     """Say how it went, and leave with the exit code that says the same; of `silent` clusters nobody knows."""
     failed = bool(progress.errors)
@@ -145,7 +153,8 @@ def _finish(
     if failed:
         broken = [name for name, cluster in progress.clusters.items() if cluster.failed]
         err.print(
-            f"Not done{' on ' + ', '.join(broken) if broken else ''}; what went well elsewhere stays. "
+            ending
+            or f"Not done{' on ' + ', '.join(broken) if broken else ''}; what went well elsewhere stays. "
             "Mend the cause and run the same command again."
         )
     elif silent:

@@ -266,6 +266,7 @@ def test_a_deleted_secret_and_an_edited_label_are_seen_and_what_was_approved_of_
 
     assert refused.returncode == 1
     assert "cluster-1: to update cluster-1-addons-namespace isn't approved." in refused.stderr
+    assert refused.stderr.strip().endswith("Preview again with --json, and have that approved.")
     seen = changed(previewed)
     assert changed(done) == seen
     assert seen == {"cluster-1": {"cluster-1-relay-token": "create", "cluster-1-addons-namespace": "update"}}

@@ -14,7 +14,7 @@ AGENT = {"cluster-1": {"cluster-1-agent": "update"}}
 
 def report(changed: dict[str, Any], **more: Any) -> str:
     clusters = {cluster: {"changed": named, "unchanged": 3, "failed": []} for cluster, named in changed.items()}
-    return json.dumps({"clusters": clusters, "errors": [], **more})
+    return json.dumps({"stack": "prod", "preview": True, "clusters": clusters, "errors": [], **more})
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,9 @@ def report(changed: dict[str, Any], **more: Any) -> str:
         ("", "isn't the report of a preview; make one with: python -m operations preview"),
         ("[]", "isn't the report of a preview"),
         ('{"findings": []}', "isn't the report of a preview"),
-        ('{"clusters": {"cluster-1": {"changed": 3}}, "errors": []}', "isn't the report of a preview"),
+        ('{"preview": true, "stack": "prod", "clusters": {"a": {"changed": 3}}, "errors": []}', "isn't the report"),
+        (report(AGENT, stack="lab"), "is the report of a preview of lab, not of prod; make one with: python -m"),
+        (report(AGENT, preview=False), "is the report of a deployment"),
         (report(AGENT, errors=["no"]), "is the report of a preview that failed"),
     ],
 )
@@ -34,7 +36,7 @@ def test_what_is_no_report_of_a_preview_is_refused_by_name(content: str | None, 
         file.write_text(content)
 
     with pytest.raises(UsageError) as refused:
-        approval.read(file)
+        approval.read(file, "prod")
 
     assert str(refused.value).startswith(str(file))
     assert told in str(refused.value)
@@ -60,4 +62,12 @@ def test_every_operation_that_only_one_names_is_told(now: dict[str, Any], told: 
     file = tmp_path / "approved.json"
     file.write_text(report(AGENT))
 
-    assert list(approval.differences(approval.read(file), now)) == told
+    assert list(approval.differences(approval.read(file, "prod"), now)) == told
+
+
+def test_what_was_done_beyond_what_was_approved_is_told_and_what_is_missing_has_errors_of_its_own() -> None:
+    done = {"cluster-2": {"cluster-2-agent": "update"}}
+
+    assert list(approval.exceeding(AGENT, done)) == [
+        "cluster-2: to update cluster-2-agent wasn't approved, and was done: it came up after the preview."
+    ]

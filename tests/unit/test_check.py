@@ -432,7 +432,8 @@ def test_a_revision_is_whose_that_made_what_it_goes_back_to(
     [release] = releases.deployed(at).values()
 
     found = [finding.remedy for finding in releases.foreign(at, {"enterprise-agent": release}).values()]
-    back = at.fleet.up if remedy == "up" else f"{at.cluster.helm} -n gloo-mesh {remedy}"
+    back = f"{at.fleet.up}; if it is told again, change any of its values in the configuration, and repeat"
+    back = back if remedy == "up" else f"{at.cluster.helm} -n gloo-mesh {remedy}"
     assert found == ([back] if remedy else [])
 
 
@@ -476,3 +477,11 @@ def recorded(fleet: Fleet) -> Fleet:
         masked={release: []},
     )
     return replace(fleet, record=record)
+
+
+def test_a_revision_that_is_gone_meanwhile_is_nobodys(fleet: Fleet) -> None:
+    listed = {"/api/v1/namespaces/gloo-mesh/secrets": [helms(1, OURS)]}
+    at = view(recorded(fleet), "cluster-1", Answers(listed))
+    gone = Deployed("1.2.9", {}, "", "gloo-mesh", 2, description=THEIRS)
+
+    assert releases.foreign(at, {"enterprise-agent": gone}) == {}

@@ -30,7 +30,7 @@ class Runs(Deployment):
         self._clusters: Any = clusters
         self.unreachable = {}
         self.half_done = []
-        self._stack = "prod"
+        self.name = "prod"
         self._heard = 0
         self.refreshed: list[bool] = []
         workspace = SimpleNamespace(env_vars={})
