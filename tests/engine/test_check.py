@@ -645,7 +645,7 @@ def test_an_agent_that_the_configuration_itself_lets_lead_is_told_alone(site: Si
 
     wanted = {("agent-skew", "cluster-1")}
     assert site.comes_to(wanted, Settings.read(site.fleet.file)) == wanted
-    assert "workers.cluster-1.values names image.tag" in site.told[0].remedy
+    assert "workers.cluster-1.values names an image.tag" in site.told[0].remedy
 
 
 def private(key: bytes) -> CertificateIssuerPrivateKeyTypes:
