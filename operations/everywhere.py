@@ -12,6 +12,9 @@ from typing import Generic, TypeVar
 from components.settings import ClusterSettings
 from operations.api import FIRST_SECONDS, Api
 
+AT_ONCE = 32
+"""Calls; each takes a thread and a few descriptors."""
+
 Seen = TypeVar("Seen")
 
 
@@ -36,7 +39,7 @@ def look(
         api.enter()
         return at(cluster, api)
 
-    with ThreadPoolExecutor(max_workers=max(1, min(32, len(asked)))) as pool:
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
         answers = [(cluster.name, pool.submit(entered, cluster)) for cluster in asked]
         for name, answer in answers:
             try:

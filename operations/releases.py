@@ -44,25 +44,21 @@ class Deployed:
 
 def deployed(api: Api, namespace: str, name: str) -> Deployed | None:
     """Helm's record of a release, the newest where none is in force; None where there is none."""
-    path = f"/api/v1/namespaces/{namespace}/secrets"
-    found = _records(api.get(path, labelSelector=f"owner=helm,name={name}")["items"])
+    found = _records(api, namespace, f"name={name}")
     return _in_force(found, namespace) if found else None
 
 
 def recorded(api: Api, namespace: str, names: Collection[str]) -> dict[str, Deployed]:
     """Helm's records of these releases in a namespace, as far as there are any; one request for all."""
-    path = f"/api/v1/namespaces/{namespace}/secrets"
     # Histories are long; what was replaced is of no use.
-    found = _records(api.get(path, labelSelector="owner=helm,status!=superseded")["items"])
+    found = _records(api, namespace, "status!=superseded")
     by_name = {name: [item for item in found if item["metadata"]["labels"].get("name") == name] for name in names}
     return {name: _in_force(items, namespace) for name, items in by_name.items() if items}
 
 
 def history(api: Api, namespace: str, name: str) -> dict[int, Deployed]:
     """A release's revisions, as many as Helm keeps."""
-    path = f"/api/v1/namespaces/{namespace}/secrets"
-    found = _records(api.get(path, labelSelector=f"owner=helm,name={name}")["items"])
-    revisions = [_in_force([item], namespace) for item in found]
+    revisions = [_in_force([item], namespace) for item in _records(api, namespace, f"name={name}")]
     return {revision.revision: revision for revision in revisions}
 
 
@@ -71,8 +67,10 @@ def is_record(labels: Mapping[str, str]) -> bool:
     return labels.get("owner") == "helm" and labels.keys() >= _LABELS and labels["version"].isdecimal()
 
 
-def _records(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [item for item in items if is_record(item["metadata"]["labels"])]
+def _records(api: Api, namespace: str, selector: str) -> list[dict[str, Any]]:
+    """The Secrets that hold Helm's records, as far as a label selector picks them."""
+    found = api.get(f"/api/v1/namespaces/{namespace}/secrets", labelSelector=f"owner=helm,{selector}")
+    return [item for item in found["items"] if is_record(item["metadata"]["labels"])]
 
 
 def _in_force(items: list[dict[str, Any]], namespace: str) -> Deployed:

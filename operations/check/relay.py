@@ -17,13 +17,11 @@ from components.settings import pem
 from operations.api import Refused, Unanswered
 from operations.check.view import Fleet, View
 from operations.deadline import within
+from operations.everywhere import AT_ONCE
 from operations.findings import Finding, Kind
 
 DIAL_SECONDS = 3
 """As long as the vendor's own check waits."""
-
-AT_ONCE = 32
-"""Calls; each takes a thread and a few descriptors."""
 
 PROXY_SECONDS = 5
 """Of a pod that can't be reached an API server says nothing for half a minute."""

@@ -129,7 +129,7 @@ def findings(settings: Settings, cluster: ClusterSettings, api: Api) -> Iterator
         yield MISSING.found(
             cluster.name,
             f"The identity that deploys may not {called}: {'; '.join(lacking)}.",
-            f"Have its ClusterRole there hold them (docs/runbooks/permissions.md); then: "
+            "Have its ClusterRole there hold them (docs/runbooks/permissions.md); then: "
             f"{cluster.kubectl} auth can-i --list --namespace {settings.namespace}",
         )
     if lacking := _told(need for need in missing if need in single(grants)):
