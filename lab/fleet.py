@@ -198,6 +198,7 @@ class Lab:
         # Stand-ins come first: where they are asked for, they must win over plugins that are there.
         path = [*plugins.write_shims(self.root), self.root / "bin", "$PATH"]
         settings = {
+            "PULUMI_HOME": str(plugins.make_home(self.root)),
             "PULUMI_BACKEND_URL": f"file://{self.root}/state",
             "PULUMI_CONFIG_PASSPHRASE_FILE": str(passphrase),
             "PULUMI_SKIP_UPDATE_CHECK": "true",

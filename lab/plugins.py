@@ -14,6 +14,7 @@ from lab.toolbox import PROVIDERS, PULUMI, cache_folder
 
 REPOSITORY = Path(__file__).parent.parent
 FOLDER = "stand-ins"
+HOME = "pulumi"
 
 
 def stand_ins() -> list[str]:
@@ -52,10 +53,25 @@ def write_shims(root: Path) -> list[Path]:
     return [folder] if needed else []
 
 
+def make_home(root: Path) -> Path:
+    """Put a home of Pulumi's own below a lab's root: its logs and logins stay there, the plugins are the user's."""
+    home = root / HOME
+    home.mkdir(exist_ok=True)
+    link = home / "plugins"
+    plugins = (_home() / "plugins").resolve()
+    link.unlink(missing_ok=True)
+    if plugins.is_dir():
+        link.symlink_to(plugins)
+    return home
+
+
 def _has_plugin(name: str, version: str) -> bool:
     executable = f"pulumi-resource-{name}"
     # A PATH taken from a lab's environment file has that lab's shims on it.
     path = [entry for entry in os.get_exec_path() if Path(entry).name != FOLDER]
-    home = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi")
-    places = [*path, cache_folder() / PULUMI.key("official"), home / f"plugins/resource-{name}-v{version}"]
+    places = [*path, cache_folder() / PULUMI.key("official"), _home() / f"plugins/resource-{name}-v{version}"]
     return shutil.which(executable, path=os.pathsep.join(map(str, places))) is not None
+
+
+def _home() -> Path:
+    return Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi")

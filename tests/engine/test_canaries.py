@@ -25,8 +25,8 @@ import yaml
 from kubernetes import client
 
 from lab.fleet import MANAGEMENT, Lab
+from lab.plugins import HOME
 from tests.authority import DAY, root
-from tests.engine.conftest import pulumi_home
 from tests.engine.fleet import CLIENT_SECRET as CLIENT_SECRET_NAME
 from tests.engine.fleet import Fleet
 
@@ -149,11 +149,11 @@ def planted() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def home(lab: Lab) -> Iterator[Path]:
     """Pulumi's own folder, with a log of each run, as everybody's."""
-    folder = pulumi_home(tmp_path_factory.mktemp("pulumi"))
+    folder = lab.root / HOME
+    (folder / "logs").unlink()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PULUMI_HOME", str(folder))
         patch.delenv("GOGC")
         yield folder
 
@@ -268,7 +268,8 @@ def test_no_process_was_given_a_secret_as_an_argument(lived: Lived) -> None:
 
 def test_no_state_log_or_temporary_file_holds_a_secret(fleet: Fleet, home: Path, lived: Lived) -> None:
     clusters = [fleet.lab.root / "kwok/clusters" / cluster / "logs" for cluster in fleet.lab.clusters()]
-    others = [path for path in fleet.lab.root.iterdir() if path.name not in ("kwok", "bin", "kubeconfig", "passphrase")]
+    apart = ("kwok", "bin", "kubeconfig", "passphrase", HOME)
+    others = [path for path in fleet.lab.root.iterdir() if path.name not in apart]
     own = [path for path in home.iterdir() if path.name != "plugins"]
 
     searched = dict(_in_files(lived.canaries, [*clusters, *others, *own]))

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import shutil
 import socket
 import socketserver
@@ -88,8 +87,7 @@ class Machine:
             "users": [{"name": folder.name, "user": user}],
         }
         path.write_text(yaml.safe_dump(entries))
-        pulumi = os.environ.get("PULUMI_HOME", str(Path.home() / ".pulumi"))
-        self.environment = {"HOME": str(folder), "PULUMI_HOME": pulumi, VARIABLE: str(path)}
+        self.environment = {"HOME": str(folder), VARIABLE: str(path)}
 
 
 @pytest.fixture(scope="module")

@@ -326,6 +326,7 @@ def test_the_settings_lead_to_the_labs_own_tools_and_state(lab: Lab) -> None:
     environment = lab.environment()
 
     assert environment["PULUMI_BACKEND_URL"] == f"file://{lab.root}/state"
+    assert environment["PULUMI_HOME"] == f"{lab.root}/pulumi"
     assert str(lab.root / "bin") in environment["PATH"].split(":")[:2]
     assert (lab.root / "passphrase").stat().st_mode & 0o777 == 0o600
     assert (lab.root / "passphrase").read_text() not in (lab.root / "environment").read_text()

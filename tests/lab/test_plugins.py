@@ -85,6 +85,19 @@ def test_stand_ins_can_be_asked_for_where_the_real_plugins_are(tmp_path: Path, m
     assert plugins.stand_ins() == list(PROVIDERS)
 
 
+def test_a_labs_own_home_has_the_users_plugins_also_when_made_from_within(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lab").mkdir()
+    plugins.make_home(tmp_path / "lab")
+    install_all(tmp_path / "pulumi")
+    monkeypatch.setenv("PULUMI_HOME", str(plugins.make_home(tmp_path / "lab")))
+
+    plugins.make_home(tmp_path / "lab")
+
+    assert plugins.stand_ins() == []
+
+
 def test_a_shim_hands_arguments_and_streams_to_the_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "repository/lab"
     package.mkdir(parents=True)

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import secrets
 from pathlib import Path
 from typing import Any
@@ -464,7 +463,6 @@ def test_a_kubeconfig_is_a_path_whoever_it_leads_to_or_secret_contents(
         return core.read_namespaced_config_map("settings", namespace).data["form"]
 
     # A tilde is the account's own home, whatever HOME says.
-    monkeypatch.setenv("PULUMI_HOME", os.environ.get("PULUMI_HOME") or str(Path.home() / ".pulumi"))
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / namespace).write_text(contents)
     assert "unreachable" in trial.failing_up(lambda: program(f"~/{namespace}", "home"))
