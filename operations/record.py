@@ -19,8 +19,6 @@ class Record:
     version: str
     versions: dict[str, str]
     """By cluster name, the version of its releases."""
-    charts: dict[str, dict[str, str]]
-    """By version, the sha256 of each chart's archive."""
     clusters: dict[str, str]
     """By cluster name, the UID of its `gloo-mesh` namespace."""
     certificates: dict[str, dict[str, str]]
@@ -39,7 +37,7 @@ class Record:
         found = management.get(f"/api/v1/namespaces/{namespace}/configmaps/{product.FLEET_CONFIG_MAP}")
         if found is None:
             return None
-        structured = ("versions", "charts", "clusters", "certificates", "values", "masked")
+        structured = ("versions", "clusters", "certificates", "values", "masked")
         try:
             data = found["data"]
             return cls(

@@ -293,7 +293,7 @@ def test_a_certificate_ends_with_the_intermediate_below_it(fleet: Fleet) -> None
     there = held(ROOT)
     there["relay-server-tls-secret"] |= {"tls.crt": chain, "tls.key": server.key_pem}
     known = {"relay-server": {"sha256": fingerprint(chain), "notAfter": end(chain)}}
-    recorded = replace(fleet, record=Record("gloo-mesh", "test", "1.2.9", {}, {}, {}, known, {}, {}))
+    recorded = replace(fleet, record=Record("gloo-mesh", "test", "1.2.9", {}, {}, known, {}, {}))
 
     found = list(certificates.management(view(recorded, "management", Answers({})), there))
 
@@ -470,7 +470,6 @@ def recorded(fleet: Fleet) -> Fleet:
         stack="test",
         version="1.2.9",
         versions={"cluster-1": "1.2.9"},
-        charts={},
         clusters={},
         certificates={},
         values={release: digest({})},
