@@ -101,7 +101,8 @@ def _asked(stack: str) -> Iterable[Lock]:
     url = backend.url()
     if root := backend.folder(url):
         return _files(root, stack)
-    if url.startswith(("https://", "http://")):
+    # Pulumi Cloud, by its console's address; a service elsewhere may have none.
+    if not url or url.startswith(("https://", "http://")):
         stacks = json.loads(cli("stack", "ls", "--json"))
         busy = any(known.get("updateInProgress") for known in stacks if known["name"].rpartition("/")[2] == stack)
         return [Lock("", "", 0, datetime.now(UTC))] if busy else []

@@ -156,11 +156,19 @@ created by anna@ci-runner-7 (pid 4711) at 2026-11-26T10:00:00Z
 def bucket(folder: Path, monkeypatch: pytest.MonkeyPatch, complaint: str) -> None:
     """A CLI whose backend is a bucket, and what it says when it is to make the stack."""
     (folder / "complaint").write_text(complaint)
-    (folder / "pulumi").write_text(f"""\
-#!/bin/sh
+    command_line(
+        folder,
+        monkeypatch,
+        f"""\
 test "$1" = whoami && echo '{{"url": "s3://bucket"}}' && exit
 cat '{folder}/complaint' >&2; exit 255
-""")
+""",
+    )
+
+
+def command_line(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """A CLI of Pulumi's that is a script."""
+    (folder / "pulumi").write_text(f"#!/bin/sh\n{script}\n")
     (folder / "pulumi").chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
 
@@ -189,6 +197,22 @@ def test_locks_of_other_backends_are_read_from_what_the_cli_complains_of(
 
     assert (found.user, found.host, found.pid) == ("anna", "ci-runner-7", 4711)
     assert found.since == datetime(2026, 11, 26, 10, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("console", ["https://app.pulumi.com/anna", ""])
+def test_an_update_that_a_service_knows_of_is_told_whether_or_not_it_has_a_console(
+    console: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stacks = [{"name": "anna/gloo-mesh/prod", "updateInProgress": True}, {"name": "anna/gloo-mesh/lab"}]
+    answers = {"whoami": {"url": console}, "stack": stacks}
+    for command, answer in answers.items():
+        (tmp_path / command).write_text(json.dumps(answer))
+    command_line(tmp_path, monkeypatch, f"cat '{tmp_path}'/$1")
+
+    (found,) = lock.locks("prod")
+
+    assert found.finding("prod").kind.code == "lock-held"
+    assert lock.locks("lab") == []
 
 
 def test_a_state_isnt_put_back_while_somebody_holds_the_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
