@@ -8,6 +8,7 @@ records (see `measure.Record`).
 import json
 import os
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -147,4 +148,6 @@ def _table(records: list[Record]) -> Table:
 if __name__ == "__main__":
     for missing in (name for name in ("openssl", "bash") if not shutil.which(name, path=os.environ["PATH"])):
         sys.exit(f"{missing} is not on PATH; the shell flow needs it.")
+    # Being ended politely takes the lab away as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     app()

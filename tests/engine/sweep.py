@@ -11,6 +11,7 @@ were at; at the others `recover` finds them in the middle of it.
 import contextlib
 import json
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -415,4 +416,6 @@ def _table(outcomes: list[Outcome]) -> Table:
 
 
 if __name__ == "__main__":
+    # Being ended politely takes the lab away as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     app()
