@@ -15,6 +15,17 @@ from lab.toolbox import PROVIDERS, PULUMI, cache_folder
 REPOSITORY = Path(__file__).parent.parent
 FOLDER = "stand-ins"
 HOME = "pulumi"
+# Its second line is a command to the shell and a string to Python. So the process bears the plugin's name, by which
+# it is told from others; in a `#!` line Python's path may be too long.
+SHIM = """\
+#!/bin/sh
+'''exec' "{python}" "$0" "$@"
+' '''
+import runpy, sys
+sys.path[0] = {repository!r}
+sys.argv.insert(1, {name!r})
+runpy.run_module("lab.providers", run_name="__main__")
+"""
 
 
 def stand_ins() -> list[str]:
@@ -42,13 +53,7 @@ def write_shims(root: Path) -> list[Path]:
     for name in needed:
         folder.mkdir(exist_ok=True)
         shim = folder / f"pulumi-resource-{name}"
-        # -P: a module in the folder Pulumi starts it in must not stand before the library's.
-        shim.write_text(
-            "#!/bin/sh\n"
-            f'PYTHONPATH="{REPOSITORY}${{PYTHONPATH:+:$PYTHONPATH}}"\n'
-            "export PYTHONPATH\n"
-            f'exec "{sys.executable}" -P -m lab.providers {name} "$@"\n'
-        )
+        shim.write_text(SHIM.format(python=sys.executable, repository=str(REPOSITORY), name=name))
         shim.chmod(0o755)
     return [folder] if needed else []
 

@@ -102,7 +102,8 @@ def test_a_shim_hands_arguments_and_streams_to_the_stand_in(tmp_path: Path, monk
     package = tmp_path / "repository/lab"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
-    (package / "providers.py").write_text("import os, sys; print(os.getpid(), *sys.argv[1:], sys.stdin.read())")
+    told = "print(os.getpid(), Path(sys.argv[0]).name, *sys.argv[1:], sys.stdin.read())"
+    (package / "providers.py").write_text(f"import os, sys; from pathlib import Path; {told}")
     monkeypatch.setattr(plugins, "REPOSITORY", tmp_path / "repository")
     [folder] = plugins.write_shims(tmp_path)
 
@@ -118,4 +119,4 @@ def test_a_shim_hands_arguments_and_streams_to_the_stand_in(tmp_path: Path, monk
     ) as shim:
         output, _ = shim.communicate("hello")
 
-    assert output.split() == [str(shim.pid), "tls", "127.0.0.1:4321", "hello"]
+    assert output.split() == [str(shim.pid), "pulumi-resource-tls", "tls", "127.0.0.1:4321", "hello"]
