@@ -43,6 +43,10 @@ def sentence(model: type[BaseModel], fault: Mapping[str, Any], secret: Collectio
         return f"{key} contradicts itself: {fault['msg']}."
     if fault["type"] in ("model_type", "dict_type"):
         reason = "a mapping is needed, such as {key: value}"
+    elif fault["type"] == "list_type":
+        reason = "a list is needed, such as [one, two]"
+    elif fault["type"] == "string_type":
+        reason = "a text is needed, in quotes where YAML takes it for something else"
     elif fault["type"] == "value_error":
         reason = str(fault["ctx"]["error"])
     else:

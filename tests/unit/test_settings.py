@@ -86,6 +86,26 @@ def test_a_version_that_is_not_exact_is_refused_by_value(config: dict[str, Any],
     assert f'gloo-mesh:version is "{version}"; an exact version is needed' in fault
 
 
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            {"version": 1.2},
+            "gloo-mesh:version is 1.2; a text is needed, in quotes where YAML takes it for something else.",
+        ),
+        ({"workers": ["cluster-1"]}, "gloo-mesh:workers is a list; a mapping is needed, such as {key: value}."),
+        (
+            {"rbac": {"adminSubjects": "anna"}},
+            'gloo-mesh:rbac.adminSubjects is "anna"; a list is needed, such as [one, two].',
+        ),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_with_the_kind_that_is_needed(
+    config: dict[str, Any], change: dict[str, Any], sentence: str
+) -> None:
+    assert only_fault(config | change) == sentence
+
+
 def test_another_generation_is_refused(config: dict[str, Any]) -> None:
     assert "1.x only" in only_fault(config | {"version": "2.1.0"})
 
