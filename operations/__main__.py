@@ -4,6 +4,7 @@ A table of contents. Exit codes: 0 well, 1 something failed, was found or was re
 """
 
 import gc
+import os
 import signal
 import sys
 from collections.abc import Iterable
@@ -49,6 +50,9 @@ def main() -> None:
     """Run the command line; what is the user's to mend is told as sentences, without a traceback."""
     # As Ctrl-C does, so that credentials in temporary files go with it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Who started it by nohup wants it to outlive the terminal.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     # What the SDK loads is never garbage; looking for some in it takes a fifth of the loading.
     gc.set_threshold(100_000)
     try:
@@ -57,6 +61,11 @@ def main() -> None:
         app(asked or VERBS.values())()
     except (UsageError, ConfigurationError) as error:
         err.print(str(error), markup=False)
+        sys.exit(2)
+    except OSError as error:
+        # On a full disk, say; Python would try once more as it ends, and say so in its own words.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        err.print(f"{error.filename or 'What was found'} can't be written: {error.strerror}.", markup=False)
         sys.exit(2)
 
 

@@ -4,14 +4,27 @@ Owns the two consoles: results for a reader or a program on stdout, everything s
 """
 
 import json
-import sys
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+
+class _Unheard(Console):
+    """What is said on the way may go unheard: a pager that is quit, a terminal that is gone end no deployment."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        try:
+            super().print(*objects, **options)
+        except OSError:
+            self.quiet = True
+
+
 out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+err = _Unheard(stderr=True, highlight=False, soft_wrap=True)
 
 StackOption = Annotated[str, typer.Option("--stack", "-s", help="The stack, as in Pulumi.STACK.yaml.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="For machines: one JSON document on stdout.")]
@@ -20,4 +33,4 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 
 def print_json(document: Any) -> None:
     """One JSON document on stdout, as `--json` promises."""
-    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    print(json.dumps(document, indent=2), flush=True)

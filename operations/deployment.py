@@ -260,6 +260,8 @@ class Deployment:
             late.start()
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        # A terminal that is gone would end the engine, too, which inherits that it is not to mind.
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:
             yield
         finally:

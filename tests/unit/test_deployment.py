@@ -181,6 +181,15 @@ def test_an_engine_is_told_to_stop_unless_it_has_heard(
     assert sent == signals
 
 
+def test_a_terminal_that_is_gone_ends_no_engine() -> None:
+    before = signal.getsignal(signal.SIGHUP)
+
+    with Deployment._interruptible(Runs()):
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, "the engine inherits that it is ignored"
+
+    assert signal.getsignal(signal.SIGHUP) is before
+
+
 class Cut(Runs):
     """A deployment whose CLI ends as it is told."""
 
