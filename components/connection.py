@@ -66,26 +66,31 @@ def connected(cluster: ClusterSettings) -> "ApiClient":
     server, user = kubeconfig.of("cluster", cluster.context), kubeconfig.of("user", cluster.context)
     if not server.get("server"):
         raise ContextMissingError(f"its kubeconfig {source} names no server for the context {cluster.context}")
-    document = {
+    document: dict[str, Any] = {
         "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
         "clusters": [{"name": "it", "cluster": server}],
-        "users": [{"name": "it", "user": _signed_in(server, user)}],
+        "users": [{"name": "it", "user": {}}],
     }
     untyped: Any = config
     settings = client.Configuration()
     # Its default of three retries would make four deadlines of one.
     settings.retries = False
     try:
+        document["users"][0]["user"] = _signed_in(server, user)
         untyped.load_kube_config_from_dict(
             document, "it", client_configuration=settings, persist_config=False, temp_file_path=_scratch(os.getpid())
         )
-    except (untyped.ConfigException, OSError, ValueError) as error:
-        # What it says of files is wanted; a value that it can't decode isn't repeated.
-        why = "" if isinstance(error, ValueError) else f": {error}"
+        if "proxy-url" in server:
+            _through(settings, str(server["proxy-url"]))
+        return client.ApiClient(settings)
+    except AccessError:
+        raise
+    except ImportError:
+        raise AccessError("its proxy-url is a SOCKS proxy, for which the commands need: pip install pysocks") from None
+    except Exception as error:
+        # What it says of files is wanted; any other of these repeats a value, or says nothing to a reader.
+        why = f": {error}" if isinstance(error, untyped.ConfigException | OSError) else ""
         raise AccessError(f"its kubeconfig {source} can't be used{why}") from None
-    if "proxy-url" in server:
-        _through(settings, str(server["proxy-url"]))
-    return client.ApiClient(settings)
 
 
 def reason(error: Exception) -> str:
@@ -109,6 +114,9 @@ def _scratch(process: int) -> str:
 
 def _signed_in(server: Mapping[str, Any], user: Mapping[str, Any]) -> dict[str, Any]:
     """A kubeconfig's user with what its token file or its credential plugin says, in Go's order of precedence."""
+    if "auth-provider" in user:
+        # The library would run its command, or renew its token and lose it, without a deadline.
+        _refuse("it logs in by an auth-provider, which Kubernetes gave up for credential plugins (exec)")
     signed_in = {key: value for key, value in user.items() if key not in ("exec", "tokenFile")}
     if user.get("tokenFile"):
         try:
@@ -194,6 +202,13 @@ def _through(settings: Any, proxy: str) -> None:
     from urllib3.util import make_headers
 
     parts = urllib.parse.urlsplit(proxy)
+    # An unescaped slash in a password ends the host before it, and an error would repeat what it takes for a port.
+    if (
+        not parts.hostname
+        or "@" in parts.path
+        or not re.fullmatch(r".*\]|[^:]*(:\d+)?", parts.netloc.rpartition("@")[2])
+    ):
+        _refuse("its proxy-url is no address; special characters of a password have to be percent-encoded in it")
     settings.no_proxy = ""
     if parts.username:
         login = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"

@@ -169,7 +169,9 @@ class Api:
         try:
             document = json.loads(content)
         except ValueError:
-            # A proxy, or a server on its way up, answers in plain text.
+            # A proxy, or a server on its way up, answers in plain text, or with JSON of its own.
+            document = {}
+        if not isinstance(document, dict):
             document = {}
         if answer.status >= 400 or not document:
             why = document.get("reason") or str(answer.reason)

@@ -11,7 +11,7 @@ from typing import Any
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError
 
 from components import product
-from components.connection import ContextMissingError
+from components.connection import AccessError, ContextMissingError
 from components.settings import MANAGEMENT
 from operations import lock, state
 from operations.api import Api, Refused, Unanswered, silence
@@ -151,10 +151,12 @@ def _gone(silent: Unanswered) -> bool:
 
     Everything else may be this machine's fault: a login, a proxy, a kubeconfig, somebody else's TLS, a slow answer.
     """
+    if isinstance(silent.__cause__, AccessError):
+        return isinstance(silent.__cause__, ContextMissingError)
     causes = list(access.causes(silent))
     unreached = any(isinstance(cause, NewConnectionError | ConnectTimeoutError) for cause in causes)
     proxied = any(isinstance(cause, ProxyError) for cause in causes)
-    return isinstance(silent.__cause__, ContextMissingError) or (unreached and not proxied)
+    return unreached and not proxied
 
 
 def _uid(document: State, namespace: str, name: str) -> str | None:

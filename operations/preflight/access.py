@@ -5,7 +5,6 @@ cluster that can't be entered doesn't stop an `up`, because the others complete;
 """
 
 import base64
-import binascii
 import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -112,7 +111,7 @@ def _end(cluster: ClusterSettings) -> datetime | None:
         else:
             return None
         end = x509.load_pem_x509_certificate(pem).not_valid_after_utc
-    except (kubeconfigs.KubeconfigError, OSError, ValueError, binascii.Error):
+    except (kubeconfigs.KubeconfigError, OSError, TypeError, ValueError):
         return None
     return end if end < datetime.now(UTC) else None
 

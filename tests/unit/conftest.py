@@ -101,6 +101,7 @@ class Server:
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.busy: list[str] = []
         """Of each of the next questions, for how many seconds it is put off."""
+        self.answer: tuple[int, str] = (200, json.dumps(VERSION))
         self.trickles = threading.Event()
         """Whether an answer's body comes a byte at a time, and never comes to its end."""
         outer = self
@@ -112,14 +113,14 @@ class Server:
                     self.send_response(429)
                     self.send_header("Retry-After", outer.busy.pop())
                 else:
-                    self.send_response(200)
+                    self.send_response(outer.answer[0])
                 self.send_header("Content-Type", "application/json")
                 self.end_headers()
                 with suppress(OSError):
                     while outer.trickles.is_set():
                         self.wfile.write(b" ")
                         time.sleep(0.05)
-                    self.wfile.write(json.dumps(VERSION).encode())
+                    self.wfile.write(outer.answer[1].encode())
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass

@@ -24,6 +24,17 @@ def test_a_server_that_trickles_is_given_up_at_the_deadline(
         Api(cluster({}), 1).enter()
 
 
+@pytest.mark.parametrize("body", ["upstream down", '"upstream down"', "[1]", "null", "5"])
+@pytest.mark.parametrize("status", [200, 503])
+def test_whatever_a_proxy_answers_is_a_refusal(api: Api, server: Server, status: int, body: str) -> None:
+    server.answer = (status, body)
+
+    with pytest.raises(Refused) as refused:
+        api.enter()
+
+    assert refused.value.status == status
+
+
 def test_a_server_that_stays_busy_is_given_up(api: Api, server: Server) -> None:
     server.busy = ["0"] * TIMES
 

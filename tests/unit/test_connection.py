@@ -16,7 +16,9 @@ import pytest
 from components import connection
 from components.settings import ClusterSettings
 from components.settings.fields import Source
+from operations.api import Refused
 from operations.everywhere import unreachable
+from operations.preflight import access
 from tests.awaiting import awaited
 from tests.unit.conftest import Server
 
@@ -65,6 +67,50 @@ def test_a_plugin_that_hangs_is_given_up_though_what_it_left_behind_holds_its_ou
     child = int(Path("child").read_text())
     assert runs(child), "the browser that a login opened was waited for"
     psutil.Process(child).kill()
+
+
+def test_a_login_that_the_library_would_do_without_a_deadline_is_refused(
+    cluster: Callable[..., ClusterSettings],
+) -> None:
+    user = {"auth-provider": {"name": "gcp", "config": {"cmd-path": "/bin/sleep", "cmd-args": "4711"}}}
+
+    assert "logs in by an auth-provider" in why(cluster(user))
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        {"exec": "aws"},
+        {"exec": {"command": "/bin/true", "env": [{"name": "A"}]}},
+        {"exec": {"command": "/bin/true", "env": [{"name": "A", "value": 5}]}},
+        {"tokenFile": 5},
+    ],
+)
+def test_a_user_that_is_written_wrongly_is_the_kubeconfigs_fault(
+    user: dict[str, Any], cluster: Callable[..., ClusterSettings]
+) -> None:
+    asked = cluster(user)
+
+    assert "its kubeconfig" in why(asked)
+    assert access.finding(asked, unreachable([asked])["management"]).kind.code == "kubeconfig-unusable"
+
+
+def test_a_certificate_that_is_none_has_no_end(cluster: Callable[..., ClusterSettings]) -> None:
+    asked = cluster({"client-certificate-data": 123})
+
+    assert access.finding(asked, Refused(401, "Unauthorized", "no")).kind.code == "credentials-expired"
+
+
+@pytest.mark.parametrize(
+    "proxy", [f"http://bob:{CANARY}/+tail@127.0.0.1:3128", f"http://bob:1/{CANARY}@127.0.0.1:3128", CANARY, "http://"]
+)
+def test_a_proxy_whose_address_cant_be_read_is_refused_and_not_repeated(
+    proxy: str, cluster: Callable[..., ClusterSettings]
+) -> None:
+    said = why(cluster({}, **{"proxy-url": proxy}))
+
+    assert "its proxy-url is no address" in said
+    assert CANARY not in said
 
 
 def runs(process: int) -> bool:
