@@ -39,13 +39,17 @@ def look(
         api.enter()
         return at(cluster, api)
 
-    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+    pool = ThreadPoolExecutor(max_workers=AT_ONCE)
+    try:
         answers = [(cluster.name, pool.submit(entered, cluster)) for cluster in asked]
         for name, answer in answers:
             try:
                 seen[name] = answer.result()
             except Exception as error:
                 unseen[name] = error
+    finally:
+        # Who is interrupted enters no other cluster.
+        pool.shutdown(wait=False, cancel_futures=True)
     return Looked(seen, unseen)
 
 

@@ -141,6 +141,9 @@ def found(deployment: Deployment, stack: str) -> Recovery:
 
 def mend(deployment: Deployment, stack: str, recovery: Recovery) -> None:
     """Do what was found to be needed; raises UsageError with what could not be done."""
+    # Looking takes its time, and whoever has begun in it has pending records of his own.
+    if lock.locks(stack):
+        raise UsageError(f"An update of {stack} has begun meanwhile; nothing is recovered while it lasts.")
     # Before the records, which a recovery that is cut off in between finds again.
     again = {judged.release.urn for judged in recovery.judgements if judged.again}
     if recovery.adopted or recovery.pending or again:

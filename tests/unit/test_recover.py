@@ -143,6 +143,7 @@ def test_helms_records_come_after_the_state_and_not_at_all_where_that_cant_be_wr
         done.append("records")
         return SimpleNamespace(unseen={})
 
+    monkeypatch.setattr(lock, "locks", lambda _: [])
     monkeypatch.setattr(recover.state, "exported", lambda _: {"deployment": {"resources": []}})
     monkeypatch.setattr(recover.state, "put_back", put_back)
     monkeypatch.setattr(recover, "look", look)
@@ -154,3 +155,16 @@ def test_helms_records_come_after_the_state_and_not_at_all_where_that_cant_be_wr
         recover.mend(nothing, "prod", Recovery(judgements=[cut_off]))
 
     assert done == (["state"] if refused else ["state", "records"])
+
+
+def test_nothing_is_mended_where_an_update_has_begun_while_the_clusters_were_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    release = Release("urn", "cluster-1", "gloo-mesh", "enterprise-agent", **NEW)
+    under_way = judged(release, Records({1: "pending-install"}, ours=True))
+    monkeypatch.setattr(lock, "locks", lambda _: [locked()])
+    monkeypatch.setattr(recover, "look", lambda *_: pytest.fail("a record was deleted"))
+    nothing: Any = None
+
+    with pytest.raises(UsageError, match="has begun meanwhile; nothing is recovered"):
+        recover.mend(nothing, "prod", Recovery(judgements=[under_way]))
