@@ -6,11 +6,12 @@ process's memory, and no sentence repeats one.
 
 import base64
 from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 from components import product
 from components.settings import ClusterSettings, Settings, pem
 from components.settings.pem import Pem, PemPair, Trust
-from operations.api import Api, silence
+from operations.api import Api, Refused, silence
 from operations.findings import Finding, Kind
 from operations.preflight.ownership import Object
 
@@ -24,20 +25,29 @@ _PAIR = ("tls.crt", "tls.key", "ca.crt")
 _SECRET = "kubernetes:core/v1:Secret"
 
 
-def findings(settings: Settings, apis: Mapping[str, Api], doomed: Collection[Object]) -> Iterator[Finding]:
+Held = Mapping[str, Any]
+"""By name, a cluster's Secrets: None for one that isn't there, and why for one that may not be read."""
+
+
+def held(settings: Settings, cluster: ClusterSettings, api: Api) -> Held:
+    """Those that somebody else makes on a cluster; raises where it falls silent, which says nothing of them."""
+    found: dict[str, Any] = {}
+    for owner, name in _needed(settings):
+        if owner.name == cluster.name:
+            try:
+                found[name] = api.get(f"/api/v1/namespaces/{settings.namespace}/secrets/{name}")
+            except Refused as refused:
+                found[name] = refused
+    return found
+
+
+def findings(settings: Settings, there: Mapping[str, Held], doomed: Collection[Object]) -> Iterator[Finding]:
     """One for each fault, and for each Secret among the `doomed`: what an up deletes once it isn't the program's."""
     for fault in settings.ended:
         yield SECRETS.found("certificates", fault, "Bring a new one, as docs/own-pki.md says for supplied ones.")
-    for fault in faults(settings, apis):
+    for fault in faults(settings, there):
         yield SECRETS.found("certificates", fault, "Have that Secret made anew by what makes it: docs/own-pki.md")
-    if settings.pki.source != "existing":
-        return
-    needed = [(settings.management_cluster, name) for name in (product.RELAY_ROOT_SECRET, product.RELAY_SERVER_SECRET)]
-    if settings.pki.per_worker:
-        needed += [(worker, product.RELAY_CLIENT_SECRET) for worker in settings.worker_clusters]
-    else:
-        needed.append((settings.management_cluster, product.RELAY_SIGNING_SECRET))
-    for cluster, name in needed:
+    for cluster, name in _needed(settings):
         if (cluster.name, _SECRET, f"{settings.namespace}/{name}") in doomed:
             yield SECRETS.found(
                 "certificates",
@@ -46,19 +56,19 @@ def findings(settings: Settings, apis: Mapping[str, Api], doomed: Collection[Obj
             )
 
 
-def faults(settings: Settings, apis: Mapping[str, Api]) -> list[str]:
-    """A sentence for each reason why existing Secrets can't work; none for other sources and clusters not in `apis`."""
+def faults(settings: Settings, there: Mapping[str, Held]) -> list[str]:
+    """A sentence for each reason why existing Secrets can't work; none for other sources and absent clusters."""
     management = settings.management_cluster
-    if settings.pki.source != "existing" or management.name not in apis:
+    if settings.pki.source != "existing" or management.name not in there:
         return []
     found: list[str] = []
 
     def pems(cluster: ClusterSettings, name: str, *keys: str) -> dict[str, Pem]:
-        try:
-            return dict(_pems(apis[cluster.name], cluster, settings.namespace, name, keys, found))
-        except Exception as error:
-            found.append(f"{_called(name, cluster, settings.namespace)} can't be read: {silence(error)}.")
+        called, secret = _called(name, cluster, settings.namespace), there[cluster.name][name]
+        if isinstance(secret, Refused):
+            found.append(f"{called} can't be read: {silence(secret)}.")
             return {}
+        return dict(_pems(secret, called, name, keys, found))
 
     root = pems(management, product.RELAY_ROOT_SECRET, "ca.crt").get("ca.crt")
     server = pems(management, product.RELAY_SERVER_SECRET, *_PAIR)
@@ -67,17 +77,17 @@ def faults(settings: Settings, apis: Mapping[str, Api]) -> list[str]:
     signing = None
     if settings.pki.per_worker:
         for worker in settings.worker_clusters:
-            if worker.name in apis:
-                held = pems(worker, product.RELAY_CLIENT_SECRET, *_PAIR)
-                clients[worker.name] = _pair(held)
-                holders.append(held)
+            if worker.name in there:
+                client = pems(worker, product.RELAY_CLIENT_SECRET, *_PAIR)
+                clients[worker.name] = _pair(client)
+                holders.append(client)
     else:
-        held = pems(management, product.RELAY_SIGNING_SECRET, *_PAIR)
-        signing = _pair(held)
-        holders.append(held)
+        issuer = pems(management, product.RELAY_SIGNING_SECRET, *_PAIR)
+        signing = _pair(issuer)
+        holders.append(issuer)
     trust = Trust(authority=settings.authority, root=root, server=_pair(server), signing=signing, clients=clients)
     found += pem.faults(trust)
-    for own in (held["ca.crt"] for held in holders if "ca.crt" in held):
+    for own in (holder["ca.crt"] for holder in holders if "ca.crt" in holder):
         # `faults` has told where the root itself can't be read.
         if root and own.text != root.text:
             found.append(
@@ -86,12 +96,21 @@ def faults(settings: Settings, apis: Mapping[str, Api]) -> list[str]:
     return found
 
 
-def _pems(
-    api: Api, cluster: ClusterSettings, namespace: str, name: str, keys: Collection[str], found: list[str]
-) -> Iterator[tuple[str, Pem]]:
+def _needed(settings: Settings) -> list[tuple[ClusterSettings, str]]:
+    """The Secrets that somebody else makes, each with the cluster it is on."""
+    if settings.pki.source != "existing":
+        return []
+    management = settings.management_cluster
+    names = [product.RELAY_ROOT_SECRET, product.RELAY_SERVER_SECRET]
+    if settings.pki.per_worker:
+        clients = [(worker, product.RELAY_CLIENT_SECRET) for worker in settings.worker_clusters]
+    else:
+        names, clients = [*names, product.RELAY_SIGNING_SECRET], []
+    return [*((management, name) for name in names), *clients]
+
+
+def _pems(secret: Any, called: str, name: str, keys: Collection[str], found: list[str]) -> Iterator[tuple[str, Pem]]:
     """A Secret's PEMs by key; what it lacks is told in `found`."""
-    called = _called(name, cluster, namespace)
-    secret = api.get(f"/api/v1/namespaces/{namespace}/secrets/{name}")
     if secret is None:
         found.append(f"{called} is not there; have it made before the first up (docs/own-pki.md).")
         return

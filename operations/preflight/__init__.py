@@ -47,13 +47,13 @@ class Preflight:
 class _Seen:
     """What one cluster has, for comparison with the others and with the state."""
 
-    api: Api
     findings: list[Finding]
     namespaces: dict[str, dict[str, Any] | None]
     """By name, the metadata of each that was looked for."""
     there: collisions.Seen
     root: frozenset[str]
     record: Record | None
+    secrets: trust.Held
 
 
 def preflight(stack: str, settings: Settings, exported: State) -> Preflight:
@@ -88,7 +88,7 @@ def _look(
     found = [
         *platform.clock(cluster, api),
         *permissions.findings(settings, cluster, api),
-        *versions.findings(cluster, api.version, _chart(cluster), demands),
+        *versions.findings(cluster, api.version, _chart(cluster), demands, settings.charts_folder),
     ]
     root, record = frozenset[str](), None
     names = [KUBE_SYSTEM, settings.namespace]
@@ -105,7 +105,14 @@ def _look(
         record = _record(api, settings.namespace)
     namespaces = {name: _namespace(api, name) for name in names}
     found += istio.injected(cluster, settings.namespace, namespaces[settings.namespace])
-    return _Seen(api, found, namespaces, collisions.look(cluster, api, wanted, namespaces, demands.crds), root, record)
+    return _Seen(
+        found,
+        namespaces,
+        collisions.look(cluster, api, wanted, namespaces, demands.crds),
+        root,
+        record,
+        trust.held(settings, cluster, api),
+    )
 
 
 def _findings(
@@ -153,7 +160,7 @@ def _findings(
             stack,
         ),
         *istio.roots(settings, {name: cluster.root for name, cluster in own.items()}),
-        *trust.findings(settings, {name: cluster.api for name, cluster in own.items()}, ours.made - ours.kept),
+        *trust.findings(settings, {name: cluster.secrets for name, cluster in own.items()}, ours.made - ours.kept),
     ]
 
 

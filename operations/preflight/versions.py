@@ -25,15 +25,15 @@ _PART = re.compile(
 )
 
 
-def findings(cluster: ClusterSettings, version: str, chart: str, asked: Demands) -> Iterator[Finding]:
-    """What `chart` asks for and this API server's `version` hasn't."""
+def findings(cluster: ClusterSettings, version: str, chart: str, asked: Demands, folder: str) -> Iterator[Finding]:
+    """What `chart`, of a `folder` of charts, asks for and this API server's `version` hasn't."""
     called = f"{cluster.name} (context {cluster.context}) is Kubernetes {version}"
     if within(version, asked.kubernetes) is False:
         yield TOO_OLD_OR_NEW.found(
             cluster.name,
             f"{called}, and {chart} {cluster.version} asks for {asked.kubernetes}.",
             "Vendor a version of the charts that fits, and write it in gloo-mesh:version: "
-            "python -m operations charts pull VERSION",
+            f"python -m operations charts pull VERSION --charts {folder}",
         )
     server = _version(version)
     ended = [name for name, api in asked.crds.items() if api.endswith("/v1beta1")]
@@ -43,7 +43,7 @@ def findings(cluster: ClusterSettings, version: str, chart: str, asked: Demands)
             f"{called}; {len(ended)} CRDs of {chart} {cluster.version} are apiextensions.k8s.io/v1beta1, which ended "
             f"with 1.22: {', '.join(sorted(ended))}.",
             "Vendor a later patch of the charts, and write it in gloo-mesh:version: "
-            "python -m operations charts pull VERSION",
+            f"python -m operations charts pull VERSION --charts {folder}",
         )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from components.settings import Settings
 from operations import trust
-from operations.api import Refused
+from operations.api import Refused, Unanswered
 from tests.authority import root
 
 ROOT = root()
@@ -61,9 +61,13 @@ def taking(config: dict[str, Any], clients: str = "relay") -> Settings:
 def faults(
     config: dict[str, Any], secrets: dict[str, Cluster], silent: tuple[str, ...] = (), clients: str = "relay"
 ) -> list[str]:
+    settings = taking(config, clients)
     apis: Any = {name: Secrets(cluster) for name, cluster in secrets.items() if name not in silent}
 
-    return trust.faults(taking(config, clients), apis)
+    return trust.faults(
+        settings,
+        {it.name: trust.held(settings, it, apis[it.name]) for it in settings.clusters if it.name in apis},
+    )
 
 
 def only_fault(config: dict[str, Any], secrets: dict[str, Cluster], clients: str = "relay") -> str:
@@ -84,6 +88,17 @@ def test_a_secret_that_cant_be_read_is_refused(config: dict[str, Any], secrets: 
     secrets["management"]["relay-server-tls-secret"] = 403
 
     assert "(context mgmt-cluster) can't be read: answers 403 Forbidden" in only_fault(config, secrets)
+
+
+def test_a_cluster_that_falls_silent_says_nothing_of_its_secrets(config: dict[str, Any]) -> None:
+    class Silent:
+        def get(self, path: str) -> Any:
+            raise Unanswered("the time for all of it ran out")
+
+    settings, silent = taking(config), Silent()
+
+    with pytest.raises(Unanswered):
+        trust.held(settings, settings.management_cluster, silent)  # type: ignore[arg-type]
 
 
 def test_a_secret_without_ca_crt_is_refused(config: dict[str, Any], secrets: dict[str, Cluster]) -> None:
