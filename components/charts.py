@@ -30,6 +30,11 @@ class Chart:
     sha256: str
     origin: str
 
+    def unaltered(self, folder: Path) -> bool:
+        """Whether it lies in `folder` as it was locked; raises OSError where a file that is there can't be read."""
+        path = folder / self.file
+        return path.exists() and digest(path) == self.sha256
+
 
 @dataclass(frozen=True)
 class Charts:
@@ -52,7 +57,7 @@ class Charts:
     def faults(folder: Path, version: str, charts: Iterable[str] = product.CHARTS) -> Iterator[str]:
         """A sentence for all archives of `version` that the lock lacks, and for each that isn't as locked."""
         names = required(charts)
-        remedy = f"bring it with: python -m operations charts pull {version}"
+        remedy = f"bring it with: python -m operations charts pull {version} --charts {folder}"
         try:
             locked = {(chart.name, chart.version): chart for chart in read_lock(folder)}
         except LockError:
@@ -68,10 +73,10 @@ class Charts:
         for chart in (locked[name, version] for name in names if name not in lacking):
             path = folder / chart.file
             try:
-                if digest(path) != chart.sha256:
+                if not path.exists():
+                    yield f"The chart {path} is in the lock but not in the folder; {remedy}."
+                elif not chart.unaltered(folder):
                     yield f"The chart {path} was altered since it was locked; {remedy}."
-            except FileNotFoundError:
-                yield f"The chart {path} is in the lock but not in the folder; {remedy}."
             except OSError as error:
                 yield f"The chart {path} can't be read ({error.strerror}); {remedy}."
 

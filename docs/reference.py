@@ -41,8 +41,8 @@ written.
 """
 SECRETS_INTRODUCTION = f"""\
 Secrets are keys at the top level, encrypted in the stack's file; in plaintext they are refused. Each is written
-by `pulumi config set --secret {PROJECT}:KEY < FILE`. A key of any name holds what another key refers to by
-`{{secret: KEY}}`.
+by `pulumi config set --secret {PROJECT}:KEY --stack STACK < FILE`. A key of any name holds what another key refers to
+by `{{secret: KEY}}`.
 """
 
 

@@ -21,6 +21,7 @@ import yaml
 
 from components import product
 from components.charts import LOCK, Chart, Charts, LockError, read_lock, required, write_lock
+from operations.deadline import within
 from operations.stack import UsageError
 
 CRDS = "files/crds.yaml"
@@ -50,7 +51,7 @@ class Archive:
                 for path, text in sorted(files.items())
                 if "/crds/" in path and path.endswith((".yaml", ".yml"))
                 for document in yaml.load_all(text, yaml.CSafeLoader)
-                if document and document.get("kind") == "CustomResourceDefinition"
+                if isinstance(document, dict) and document.get("kind") == "CustomResourceDefinition"
             ]
             return cls(str(metadata["name"]), str(metadata["version"]), _at_top(files, "values.yaml").decode(), crds)
         except (
@@ -98,7 +99,10 @@ def add(folder: Path, content: bytes, origin: str, version: str | None = None) -
         raise UsageError(f"{origin} holds no CRDs; it isn't the vendor's {archive.name}.")
     crds = product.crds_chart(archive.name)
     made = {archive.name: content, crds: _crds_archive(crds, archive)}
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder} can't be the folder of charts: {error.strerror}.") from None
     charts = [
         Chart(
             file=f"{name}-{archive.version}.tgz",
@@ -173,7 +177,9 @@ def verify(folder: Path) -> list[str]:
     """
     charts = locked(folder)
     if not charts:
-        raise UsageError(f"{folder} has no charts yet; bring them with: python -m operations charts pull VERSION")
+        raise UsageError(
+            f"{folder} has no charts yet; bring them with: python -m operations charts pull VERSION --charts {folder}"
+        )
     whole = {chart.version for chart in charts if chart.name in required([product.MANAGEMENT_CHART])}
     return [
         fault
@@ -186,14 +192,18 @@ def verify(folder: Path) -> list[str]:
 
 def _download(address: str) -> tuple[bytes, str]:
     try:
-        with urllib.request.urlopen(address, timeout=SECONDS) as answer:
-            return answer.read(), address
+        return within(SECONDS, lambda: _answer(address)), address
     except (http.client.HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise UsageError(
             f"{address} can't be had ({reason}). Fetch it where you can, and bring it with: "
             "python -m operations charts add FILE"
         ) from None
+
+
+def _answer(address: str) -> bytes:
+    with urllib.request.urlopen(address, timeout=SECONDS) as answer:
+        return answer.read()
 
 
 def _files(content: bytes) -> Iterator[tuple[str, bytes]]:

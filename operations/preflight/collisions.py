@@ -299,7 +299,9 @@ def _taken(
                 f"{kubectl} delete configmap {name}",
             )
         else:
-            resource = _PLURALS[what]
+            # Somebody else's API may have a resource of the same name.
+            group = kind.split(":")[1].rpartition("/")[0]
+            resource = f"{_PLURALS[what]}.{group}"
             yield NAME_TAKEN.found(
                 cluster.name,
                 f"{what} {name} {place} is there already, and this stack didn't make it.",

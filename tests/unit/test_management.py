@@ -44,7 +44,7 @@ def test_oidc_without_a_client_secret_is_refused_with_the_command(config: dict[s
     config = with_oidc(config)
     del config["oidcClientSecret"]
 
-    assert "pulumi config set --secret gloo-mesh:oidcClientSecret < FILE" in only_fault(config)
+    assert "pulumi config set --secret gloo-mesh:oidcClientSecret --stack STACK < FILE" in only_fault(config)
 
 
 def test_a_client_secret_in_plaintext_is_refused_without_repeating_it(config: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ def test_a_missing_licence_is_refused_with_the_command_that_sets_it(config: dict
     del config["licenseKey"]
 
     assert "gloo-mesh:licenseKey is missing" in (fault := only_fault(config, ()))
-    assert "pulumi config set --secret gloo-mesh:licenseKey < FILE" in fault
+    assert "pulumi config set --secret gloo-mesh:licenseKey --stack STACK < FILE" in fault
 
 
 def test_an_empty_licence_is_a_missing_one(config: dict[str, Any]) -> None:

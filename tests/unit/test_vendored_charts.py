@@ -75,6 +75,13 @@ def test_a_chart_without_crds_is_refused(tmp_path: Path) -> None:
         charts.add(tmp_path, bare, "x.tgz")
 
 
+def test_a_folder_that_cant_be_one_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "charts").write_text("a file")
+
+    with pytest.raises(UsageError, match=r"charts can't be the folder of charts: File exists"):
+        charts.add(tmp_path / "charts", chart(), "x.tgz")
+
+
 def test_nothing_is_locked_when_a_chart_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         charts.add(tmp_path, b"", "x.tgz")
