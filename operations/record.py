@@ -44,8 +44,8 @@ class Record:
                 project=data["project"],
                 stack=data["stack"],
                 version=data["version"],
-                **{key: json.loads(data.get(key, "{}")) for key in structured},
+                **{key: dict(json.loads(data.get(key, "{}")).items()) for key in structured},
             )
-        except (KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, TypeError, ValueError):
             # Somebody else's ConfigMap of that name, or one that was edited by hand.
             return None

@@ -44,7 +44,8 @@ class Redactor:
 
     def __init__(self, known: Mapping[str, str]) -> None:
         """`known` names each value: what it is, and where it came from."""
-        self._forms = {form: name for value, name in known.items() for form in _forms(value)}
+        # What the mask itself holds would be found wherever something was masked.
+        self._forms = {form: name for value, name in known.items() for form in _forms(value) if form not in SECRET}
         # A form may lie within a longer one.
         self._longest_first = sorted(self._forms, key=len, reverse=True)
 

@@ -46,9 +46,10 @@ def findings(view: View, found: Mapping[str, Deployed]) -> Iterator[Finding]:
     chart = product.crds_chart(product.AGENT_CHART if view.worker else product.MANAGEMENT_CHART)
     archive = settings.charts.at(version).by_name.get(chart)
     folder = Path(settings.charts_folder)
-    # Charts of a version that was given up may be gone from the lock, or from the folder; Helm remembers its CRDs.
+    # Charts of a version that was given up may be gone from the lock or from the folder, or be broken there, since only
+    # those of the configuration's versions are refused; Helm remembers its CRDs.
     remembered = found[chart].manifest if chart in found else ""
-    here = archive if archive and (folder / archive.file).exists() else None
+    here = archive if archive and archive.unaltered(folder) else None
     vendored = _heads(charts.printed(folder, here) if here else remembered)
     live = _live(view)
     again = view.manifest_again(chart, found[chart]) if chart in found else view.fleet.up

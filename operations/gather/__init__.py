@@ -25,6 +25,8 @@ from operations.stack import Stack, UsageError
 
 SECONDS = 90
 """Deadline of looking at a cluster, its login aside."""
+FOLDER = "files"
+"""Within the archive; shorter than any value that is looked for, so none is found in it."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,7 @@ def gather(stack: Stack, output: Path | None = None) -> Bundle:
     """Write a bundle about a stack's fleet; raises UsageError when it can't, or when a secret would be in it."""
     settings = decryption.opened(stack)
     made = datetime.now(UTC)
-    folder = f"gloo-mesh-{stack.name}-{made:%Y%m%d-%H%M%S}"
-    path = output or Path(f"{folder}.tar.gz")
+    path = output or Path(f"gloo-mesh-{stack.name}-{made:%Y%m%d-%H%M%S}.tar.gz")
     if path.exists():
         raise UsageError(f"{path} exists; name another file with --output.")
     looked = everywhere.look(settings.clusters, lambda it, api: cluster.collected(it, api, settings), SECONDS)
@@ -56,7 +57,7 @@ def gather(stack: Stack, output: Path | None = None) -> Bundle:
         for path, content in part.files.items()
     }
     files["manifest.json"] = redactor.text(_text(_manifest(stack, made, files, missing))).encode()
-    packed = _packed(folder, files, made)
+    packed = _packed(files, made)
     _proved(redactor, files, packed)
     _write(path, gzip.compress(packed, mtime=0))
     return Bundle(path, len(files), path.stat().st_size, [(what, redactor.text(why)) for what, why in missing])
@@ -75,11 +76,11 @@ def _text(content: Any) -> str:
     return content if isinstance(content, str) else json.dumps(content, indent=1) + "\n"
 
 
-def _packed(folder: str, files: Mapping[str, bytes], made: datetime) -> bytes:
+def _packed(files: Mapping[str, bytes], made: datetime) -> bytes:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
         for path, content in sorted(files.items()):
-            member = tarfile.TarInfo(f"{folder}/{path}")
+            member = tarfile.TarInfo(f"{FOLDER}/{path}")
             member.size, member.mode, member.mtime = len(content), 0o600, int(made.timestamp())
             tar.addfile(member, io.BytesIO(content))
     return packed.getvalue()

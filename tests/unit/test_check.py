@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -169,7 +170,10 @@ def test_a_management_cluster_that_failed_its_first_look_is_not_seen_though_it_a
     assert asked == [["management"], ["cluster-1", "cluster-2"]]
 
 
-@pytest.mark.parametrize("data", [None, {}, {"project": "p", "stack": "s", "version": "1", "versions": "{"}])
+NAMED = {"project": "p", "stack": "s", "version": "1"}
+
+
+@pytest.mark.parametrize("data", [None, {}, *(NAMED | {"versions": text} for text in ("{", "null", "5", "[]"))])
 def test_a_config_map_that_is_no_record_is_none(data: Any) -> None:
     api: Any = Answers({"/api/v1/namespaces/gloo-mesh/configmaps/gloo-mesh-fleet": {"data": data}})
 
@@ -184,9 +188,14 @@ def test_charts_that_are_locked_and_gone_from_the_folder_hide_nothing_else(fleet
     assert list(definitions.findings(View(fleet.settings.management_cluster, api, fleet), {})) == []
 
 
-def test_without_the_charts_archive_crds_are_looked_for_as_helm_remembers_them(fleet: Fleet) -> None:
+@pytest.mark.parametrize(
+    "lost", [Path.unlink, lambda path: path.write_text("version https://git-lfs.github.com/spec/v1")]
+)
+def test_without_the_charts_archive_crds_are_looked_for_as_helm_remembers_them(
+    fleet: Fleet, lost: Callable[[Path], object]
+) -> None:
     for archive in Path("charts").glob("*.tgz"):
-        archive.unlink()
+        lost(archive)
     manifest = "---\n# Source: crds\nkind: CustomResourceDefinition\nmetadata:\n  name: things.example\nspec: {}\n"
     release = Deployed("1.2.9", {}, manifest, "gloo-mesh")
     api: Any = Answers({"/apis/apiextensions.k8s.io/v1/customresourcedefinitions": []})

@@ -40,6 +40,10 @@ def test_one_line_of_a_key_is_enough_to_be_found() -> None:
         assert KNOWN.found(KNOWN.text(text).encode()) == []
 
 
+def test_a_value_that_the_mask_holds_isnt_found_where_something_was_masked() -> None:
+    assert Redactor({"secret": "a word"}).found(SECRET.encode()) == []
+
+
 def test_what_is_too_short_to_tell_is_not_searched_for() -> None:
     assert KNOWN.found(b"a short one") == []
     assert KNOWN.text("a short one") == "a short one"
