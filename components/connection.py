@@ -66,17 +66,16 @@ def connected(cluster: ClusterSettings) -> "ApiClient":
     server, user = kubeconfig.of("cluster", cluster.context), kubeconfig.of("user", cluster.context)
     if not server.get("server"):
         raise ContextMissingError(f"its kubeconfig {source} names no server for the context {cluster.context}")
-    document: dict[str, Any] = {
-        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
-        "clusters": [{"name": "it", "cluster": server}],
-        "users": [{"name": "it", "user": {}}],
-    }
     untyped: Any = config
     settings = client.Configuration()
     # Its default of three retries would make four deadlines of one.
     settings.retries = False
     try:
-        document["users"][0]["user"] = _signed_in(server, user)
+        document = {
+            "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+            "clusters": [{"name": "it", "cluster": server}],
+            "users": [{"name": "it", "user": _signed_in(server, user)}],
+        }
         untyped.load_kube_config_from_dict(
             document, "it", client_configuration=settings, persist_config=False, temp_file_path=_scratch(os.getpid())
         )

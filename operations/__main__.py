@@ -65,7 +65,8 @@ def main() -> None:
     except OSError as error:
         # On a full disk, say; Python would try once more as it ends, and say so in its own words.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        err.print(f"{error.filename or 'What was found'} can't be written: {error.strerror}.", markup=False)
+        what = error.filename or "What was found can't be written"
+        err.print(f"{what}: {error.strerror}.", markup=False)
         sys.exit(2)
 
 

@@ -169,8 +169,8 @@ class Api:
         try:
             document = json.loads(content)
         except ValueError:
-            # A proxy, or a server on its way up, answers in plain text, or with JSON of its own.
-            document = {}
+            document = None
+        # A proxy, or a server on its way up, answers in plain text, or with JSON of its own.
         if not isinstance(document, dict):
             document = {}
         if answer.status >= 400 or not document:

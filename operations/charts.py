@@ -194,7 +194,7 @@ def _download(address: str) -> tuple[bytes, str]:
     try:
         return within(SECONDS, lambda: _answer(address)), address
     except (http.client.HTTPException, OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
+        reason = getattr(error, "reason", None) or str(error) or f"not whole within {SECONDS} s"
         raise UsageError(
             f"{address} can't be had ({reason}). Fetch it where you can, and bring it with: "
             "python -m operations charts add FILE"

@@ -40,12 +40,10 @@ class Record:
         structured = ("versions", "clusters", "certificates", "values", "masked")
         try:
             data = found["data"]
-            return cls(
-                project=data["project"],
-                stack=data["stack"],
-                version=data["version"],
-                **{key: dict(json.loads(data.get(key, "{}")).items()) for key in structured},
-            )
+            parts = {key: json.loads(data.get(key, "{}")) for key in structured}
+            if not all(isinstance(part, dict) for part in parts.values()):
+                return None
+            return cls(project=data["project"], stack=data["stack"], version=data["version"], **parts)
         except (AttributeError, KeyError, TypeError, ValueError):
             # Somebody else's ConfigMap of that name, or one that was edited by hand.
             return None

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from components import product
-from components.settings import ClusterSettings, Settings, pem
+from components.settings import MANAGEMENT, ClusterSettings, Settings, pem
 from components.settings.pem import Pem, PemPair, Trust
 from operations.api import Api, Refused, silence
 from operations.findings import Finding, Kind
@@ -32,12 +32,11 @@ Held = Mapping[str, Any]
 def held(settings: Settings, cluster: ClusterSettings, api: Api) -> Held:
     """Those that somebody else makes on a cluster; raises where it falls silent, which says nothing of them."""
     found: dict[str, Any] = {}
-    for owner, name in _needed(settings):
-        if owner.name == cluster.name:
-            try:
-                found[name] = api.get(f"/api/v1/namespaces/{settings.namespace}/secrets/{name}")
-            except Refused as refused:
-                found[name] = refused
+    for name in _needed(settings, cluster):
+        try:
+            found[name] = api.get(f"/api/v1/namespaces/{settings.namespace}/secrets/{name}")
+        except Refused as refused:
+            found[name] = refused
     return found
 
 
@@ -47,7 +46,8 @@ def findings(settings: Settings, there: Mapping[str, Held], doomed: Collection[O
         yield SECRETS.found("certificates", fault, "Bring a new one, as docs/own-pki.md says for supplied ones.")
     for fault in faults(settings, there):
         yield SECRETS.found("certificates", fault, "Have that Secret made anew by what makes it: docs/own-pki.md")
-    for cluster, name in _needed(settings):
+    needed = [(cluster, name) for cluster in settings.clusters for name in _needed(settings, cluster)]
+    for cluster, name in needed:
         if (cluster.name, _SECRET, f"{settings.namespace}/{name}") in doomed:
             yield SECRETS.found(
                 "certificates",
@@ -96,17 +96,14 @@ def faults(settings: Settings, there: Mapping[str, Held]) -> list[str]:
     return found
 
 
-def _needed(settings: Settings) -> list[tuple[ClusterSettings, str]]:
-    """The Secrets that somebody else makes, each with the cluster it is on."""
+def _needed(settings: Settings, cluster: ClusterSettings) -> list[str]:
+    """The Secrets that somebody else makes on a cluster."""
     if settings.pki.source != "existing":
         return []
-    management = settings.management_cluster
-    names = [product.RELAY_ROOT_SECRET, product.RELAY_SERVER_SECRET]
-    if settings.pki.per_worker:
-        clients = [(worker, product.RELAY_CLIENT_SECRET) for worker in settings.worker_clusters]
-    else:
-        names, clients = [*names, product.RELAY_SIGNING_SECRET], []
-    return [*((management, name) for name in names), *clients]
+    if cluster.name != MANAGEMENT:
+        return [product.RELAY_CLIENT_SECRET] if settings.pki.per_worker else []
+    signing = [] if settings.pki.per_worker else [product.RELAY_SIGNING_SECRET]
+    return [product.RELAY_ROOT_SECRET, product.RELAY_SERVER_SECRET, *signing]
 
 
 def _pems(secret: Any, called: str, name: str, keys: Collection[str], found: list[str]) -> Iterator[tuple[str, Pem]]:

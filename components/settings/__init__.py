@@ -128,7 +128,7 @@ class Settings(Section):
         for key in sorted(settings_keys.intersection(secret) - content - wrong):
             faults.append(
                 f"{PROJECT}:{key} holds an encrypted value, which would reach the state in plaintext; write that with: "
-                f"pulumi config set --secret {PROJECT}:NAME --stack STACK < FILE, and {{secret: NAME}} in its place."
+                f"{_written('NAME')}, and {{secret: NAME}} in its place."
             )
         faults += _cluster_faults(raw)
         namespace = raw.get("namespace", cls.model_fields["namespace"].default)
@@ -176,7 +176,7 @@ class Settings(Section):
             if not _mapping(raw[key]).keys() & {"auths", "secure"}:
                 yield (
                     f"{PROJECT}:{key} isn't a registry's .dockerconfigjson, which has auths; write it with: "
-                    f"pulumi config set --secret {PROJECT}:{key} --stack STACK < ~/.docker/config.json"
+                    f"{_written(key, '~/.docker/config.json')}"
                 )
         for worker in self.worker_clusters:
             if reason := skew(worker.version, self.version):
@@ -290,20 +290,21 @@ def _mapping(value: object) -> dict[str, object]:
     return cast("dict[str, object]", value) if isinstance(value, dict) else {}
 
 
+def _written(key: str, file: str = "FILE") -> str:
+    """The command that writes a secret key."""
+    return f"pulumi config set --secret {PROJECT}:{key} --stack STACK < {file}"
+
+
 def _secret_faults(raw: Mapping[str, object], secret: Collection[str]) -> Iterator[str]:
     needed = {LICENSE_KEY, *secret_keys(raw), *({OIDC_CLIENT_SECRET} & raw.keys())}
     if _mapping(raw.get("dashboard")).get("authentication") == "oidc":
         needed.add(OIDC_CLIENT_SECRET)
     for key in sorted(needed):
         if not str(raw.get(key, "")).strip():
-            yield (
-                f"{PROJECT}:{key} is missing; write it with: "
-                f"pulumi config set --secret {PROJECT}:{key} --stack STACK < FILE"
-            )
+            yield f"{PROJECT}:{key} is missing; write it with: {_written(key)}"
         elif key not in secret:
             yield (
-                f"{PROJECT}:{key} is in plaintext; remove it from the stack's file and write it with: "
-                f"pulumi config set --secret {PROJECT}:{key} --stack STACK < FILE"
+                f"{PROJECT}:{key} is in plaintext; remove it from the stack's file and write it with: {_written(key)}"
             )
 
 

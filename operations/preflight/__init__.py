@@ -53,7 +53,8 @@ class _Seen:
     there: collisions.Seen
     root: frozenset[str]
     record: Record | None
-    secrets: trust.Held
+    # Quoted, because trust itself needs a part of this package.
+    secrets: "trust.Held"
 
 
 def preflight(stack: str, settings: Settings, exported: State) -> Preflight:

@@ -14,8 +14,6 @@ class pulumi:  # noqa: N801 - read as a clause
     """A process that is called as Pulumi's CLI is."""
 
     command = "pulumi"
-    arguments: tuple[str, ...] = ()
-    folder: Path | None = None
 
     def __init__(self, folder: Path) -> None:
         self.executable = folder / self.command

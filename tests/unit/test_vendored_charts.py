@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from components import product
 from components.charts import Charts, read_lock
 from operations import charts
 from operations.stack import UsageError
+from tests.unit.conftest import Server
 
 CRD = {
     "apiVersion": "apiextensions.k8s.io/v1",
@@ -80,6 +82,17 @@ def test_a_folder_that_cant_be_one_is_refused_by_name(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match=r"charts can't be the folder of charts: File exists"):
         charts.add(tmp_path / "charts", chart(), "x.tgz")
+
+
+def test_a_download_that_trickles_is_given_up_at_the_deadline(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server.trickles.set()
+    monkeypatch.setattr(charts, "SECONDS", 1)
+    monkeypatch.setattr(product, "CHART_REPOSITORY", f"http://{server.host}")
+
+    with pytest.raises(UsageError, match=r"can't be had \(not whole within 1 s\)"):
+        charts.pull(tmp_path, "1.2.9")
 
 
 def test_nothing_is_locked_when_a_chart_is_refused(tmp_path: Path) -> None:
