@@ -16,7 +16,7 @@ from components.worker_cluster import WorkerCluster, WorkerClusterArgs
 
 settings = configuration.load()
 charts = settings.charts
-told = no_address(settings.management_cluster, settings.namespace, settings.relay)
+has_no_address = no_address(settings.management_cluster, settings.namespace, settings.relay)
 not_ready = webhook_not_ready()
 
 on_management = connect(settings.management_cluster)
@@ -40,7 +40,7 @@ management = ManagementPlane(
         pki=pki,
         before_upgrade=before_upgrade(settings.management_cluster),
         reveal=configuration.secret,
-        no_address=told,
+        no_address=has_no_address,
     ),
     pulumi.ResourceOptions(provider=on_management),
 )
@@ -53,7 +53,7 @@ relay = RelayExposure(
         authority=settings.authority,
         root_pem=pki.certificates.root.pem,
         management=management,
-        no_address=told,
+        no_address=has_no_address,
     ),
     pulumi.ResourceOptions(provider=on_management),
 )
@@ -91,7 +91,13 @@ for cluster in settings.worker_clusters:
     if cluster.addons.enabled:
         addons = Addons(
             f"{cluster.name}-addons",
-            AddonsArgs(cluster=cluster, charts=own_charts, before_upgrade=on_upgrade, reveal=configuration.secret),
+            AddonsArgs(
+                cluster=cluster,
+                charts=own_charts,
+                agent=worker.agent,
+                before_upgrade=on_upgrade,
+                reveal=configuration.secret,
+            ),
             on_worker,
         )
         values[f"{cluster.name}/{product.ADDONS_RELEASE}"] = addons.masked_values

@@ -13,7 +13,7 @@ from components import product
 from components.charts import Charts
 from components.images import pull_secret, pull_secret_name
 from components.namespace import namespace
-from components.release import release
+from components.release import checksum, release
 from components.secrets import Reveal
 from components.settings import WorkerClusterSettings
 from components.settings.clusters import layered
@@ -29,12 +29,14 @@ class AddonsArgs:
 
     cluster: WorkerClusterSettings
     charts: Charts
+    agent: k8s.helm.v3.Release
+    """Of the same cluster: what configures the addons, and brings their CRDs before a new version of them."""
     before_upgrade: pulumi.ResourceHook
     reveal: Reveal
 
 
 class Addons(pulumi.ComponentResource):
-    """The addons on the cluster of the provider they are given. They wait for no relay."""
+    """The addons on the cluster of the provider they are given, after its agent."""
 
     masked_values: Values
     """The release's values with secrets masked; safe to hash and to show."""
@@ -61,17 +63,20 @@ class Addons(pulumi.ComponentResource):
             values=_values(cluster, placement, args.reveal),
             postrender=product.POST_RENDERER if placement else None,
             # Pods name the pull secret, and OpenShift lets them in; the chart tells Pulumi of neither.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=before),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[*before, args.agent]),
         )
         self.register_outputs({"release": installed.name})
 
 
 def _values(cluster: WorkerClusterSettings, placement: Values, reveal: Reveal) -> Values:
-    addon: Values = {"enabled": True}
+    licence = reveal(LICENSE_KEY)
+    # Istio looks at the label as a pod is made, so that another revision takes another pod.
+    annotations = checksum(licence, json.dumps(product.injection(cluster.istio.revision)))
     if placement:
-        addon["extraTemplateAnnotations"] = {product.PLACEMENT_ANNOTATION: json.dumps(placement, sort_keys=True)}
+        annotations[product.PLACEMENT_ANNOTATION] = json.dumps(placement, sort_keys=True)
+    addon: Values = {"enabled": True, "extraTemplateAnnotations": annotations}
     ours: Values = {
-        "licenseKey": reveal(LICENSE_KEY),
+        "licenseKey": licence,
         "enterpriseAgent": {"enabled": False},
         "rate-limiter": addon,
         "ext-auth-service": addon,

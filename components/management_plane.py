@@ -55,7 +55,6 @@ class ManagementPlane(pulumi.ComponentResource):
         ]
         secrets += pull_secret(f"{name}-pull-secret", cluster.images, within, args.reveal, child)
         self.crds = crds_release(f"{name}-crds", charts, product.MANAGEMENT_CHART, within, args.before_upgrade, child)
-        certificates = args.pki.management_fingerprint()
         self.release = release(
             f"{name}-release",
             product.MANAGEMENT_RELEASE,
@@ -63,7 +62,7 @@ class ManagementPlane(pulumi.ComponentResource):
             product.MANAGEMENT_CHART,
             within,
             args.before_upgrade,
-            values=management_values(settings, certificates, args.reveal),
+            values=management_values(settings, args.pki.management_fingerprint(), args.reveal),
             timeout=settings.relay.ready_within,
             opts=pulumi.ResourceOptions(
                 parent=self,
@@ -73,5 +72,5 @@ class ManagementPlane(pulumi.ComponentResource):
                 hooks=pulumi.ResourceHookBinding(on_error=[args.no_address]),
             ),
         )
-        self.masked_values = management_values(settings, certificates, lambda _: MASKED)
+        self.masked_values = management_values(settings, MASKED, lambda _: MASKED)
         self.register_outputs({"release": self.release.name})

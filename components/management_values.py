@@ -10,7 +10,7 @@ import pulumi
 
 from components import product
 from components.images import image_values, pull_secret_name
-from components.release import restart_with
+from components.release import annotated, checksum
 from components.secrets import Reveal
 from components.settings import Settings
 from components.settings.clusters import layered
@@ -19,11 +19,14 @@ from components.settings.fields import Values
 from components.settings.values import filled
 
 
-def management_values(settings: Settings, certificates: pulumi.Input[str], reveal: Reveal) -> Values:
-    """Plain dicts with Outputs at the leaves only: an Output further up would make all of it secret."""
+def management_values(settings: Settings, trust: pulumi.Input[str], reveal: Reveal) -> Values:
+    """Plain dicts with Outputs at the leaves only: an Output further up would make all of it secret.
+
+    `trust` changes with the certificates and tokens that pods mount.
+    """
     cluster = settings.management_cluster
     parts = [
-        _fleet(settings, certificates, reveal),
+        _fleet(settings, trust, reveal),
         _options(settings),
         _dashboard(settings, reveal),
         _rbac(settings),
@@ -34,10 +37,11 @@ def management_values(settings: Settings, certificates: pulumi.Input[str], revea
     return reduce(layered, parts)
 
 
-def _fleet(settings: Settings, certificates: pulumi.Input[str], reveal: Reveal) -> Values:
+def _fleet(settings: Settings, trust: pulumi.Input[str], reveal: Reveal) -> Values:
     """What every fleet has."""
     domain = settings.management_cluster.cluster_domain
     annotations = settings.relay.annotations
+    restarts = annotated(checksum(trust, reveal(LICENSE_KEY)))
     return {
         "licenseKey": reveal(LICENSE_KEY),
         "enterprise-networking": {
@@ -47,10 +51,11 @@ def _fleet(settings: Settings, certificates: pulumi.Input[str], reveal: Reveal) 
             "enterpriseNetworking": {
                 "serviceType": settings.relay.service_type,
                 **({"serviceOverrides": {"metadata": {"annotations": annotations}}} if annotations else {}),
-                "deploymentOverrides": restart_with(certificates),
+                "deploymentOverrides": restarts,
             },
         },
         "gloo-mesh-ui": {
+            "dashboard": {"deploymentOverrides": restarts},
             "relayClientAuthority": settings.authority,
             "networkingAdminAddress": product.ADMIN_ADDRESS.format(namespace=settings.namespace, domain=domain),
         },

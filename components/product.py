@@ -99,8 +99,8 @@ CLUSTER_PLURAL = "kubernetesclusters"
 CRD_HASH_ANNOTATION = "crd.solo.io/specHash"
 
 FLEET_CONFIG_MAP = "gloo-mesh-fleet"
-CERTIFICATES_ANNOTATION = "gloo-mesh.fleet/certificates"
-"""On a pod template: the fingerprints of what its pods mount, so that a renewal restarts them."""
+CHECKSUM_ANNOTATION = "gloo-mesh.fleet/checksum"
+"""On a pod template: of what its pods read only as they start, so that a change of it restarts them."""
 
 PLACEMENT_ANNOTATION = "gloo-mesh.fleet/placement"
 """On the addons' pod templates, for the post-renderer: where they may run and where their images come from."""

@@ -6,11 +6,13 @@ a change of the management plane alone leaves the workers quiet in a preview. Se
 and 0005.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import pulumi
 import pulumi_kubernetes as k8s
+from pulumi.output import UNKNOWN
 
 from components import product
 from components.istio_gateway import IstioGateway, IstioGatewayArgs
@@ -130,14 +132,30 @@ class RelayExposure(pulumi.ComponentResource):
         # Nested, because Output.all would turn the typed values into plain dicts.
         if exposed == "LoadBalancer":
             return service.spec.apply(
-                lambda spec: service.status.apply(lambda status: balanced_address(called, port_name, spec, status))
+                lambda spec: service.status.apply(
+                    lambda status: self._now_or_later(lambda: balanced_address(called, port_name, spec, status))
+                )
             )
         endpoints = k8s.core.v1.Endpoints.get(f"{self._name}-endpoints", service.id, child)
-        self.node = endpoints.subsets.apply(lambda subsets: ready_node(called, subsets))
+        self.node = endpoints.subsets.apply(lambda subsets: self._now_or_later(lambda: ready_node(called, subsets)))
         node = k8s.core.v1.Node.get(f"{self._name}-node", self.node, child)
         return service.spec.apply(
-            lambda spec: node.status.apply(lambda status: node_address(called, port_name, spec, status))
+            lambda spec: node.status.apply(
+                lambda status: self._now_or_later(lambda: node_address(called, port_name, spec, status))
+            )
         )
+
+    def _now_or_later(self, find: Callable[[], str]) -> str:
+        """What is found; a preview leaves unknown what the relay lacks, as the run may be what mends the relay."""
+        try:
+            return find()
+        except pulumi.RunError as lacking:
+            if self._args.relay.istio_gateway or not pulumi.runtime.is_dry_run():
+                raise
+            pulumi.log.warn(
+                f"{lacking} Until then the address is unknown to a preview, and every agent seems to change."
+            )
+            return cast("str", UNKNOWN)
 
 
 Spec = k8s.core.v1.outputs.ServiceSpec | k8s.core.v1.outputs.ServiceSpecPatch | None

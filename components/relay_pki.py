@@ -91,16 +91,17 @@ class RelayPki(pulumi.ComponentResource):
         return secrets
 
     def management_fingerprint(self) -> pulumi.Output[str]:
-        """Of what the relay server mounts; an existing certificate is unknown here, but for the root."""
-        return self._fingerprint(self.certificates.server, self.certificates.signing)
+        """Of what relay and dashboard mount; an existing certificate is unknown here, but for the root."""
+        return self._fingerprint(self.certificates.server, self.certificates.signing, token=self.forwarding_token)
 
     def worker_fingerprint(self, worker: str) -> pulumi.Output[str]:
         """Of what a worker's agent mounts."""
         return self._fingerprint(self.certificates.clients.get(worker))
 
-    def _fingerprint(self, *pairs: Pair | None) -> pulumi.Output[str]:
+    def _fingerprint(self, *pairs: Pair | None, token: pulumi.Output[str] | None = None) -> pulumi.Output[str]:
         pems = [self.certificates.root.pem, *(pair.certificate.pem for pair in pairs if pair)]
-        return pulumi.Output.all(*pems).apply(lambda pems: fingerprint(*pems))
+        tokens = [token for token in (self.identity_token, token) if token]
+        return pulumi.Output.all(*pems, *tokens).apply(lambda texts: fingerprint(*texts))
 
     def _content(self, pair: Pair) -> Content:
         return {"tls.key": pair.key_pem, "tls.crt": pair.certificate.pem, "ca.crt": self.certificates.root.pem}

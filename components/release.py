@@ -12,6 +12,8 @@ import pulumi_kubernetes as k8s
 from components import product
 from components.charts import Charts
 from components.settings.fields import Values
+from components.settings.pem import fingerprint
+from components.values_digest import MASKED
 
 
 def release(
@@ -61,6 +63,17 @@ def crds_release(
     return release(name, crds, charts, crds, namespace, before_upgrade, opts)
 
 
-def restart_with(certificates: pulumi.Input[str]) -> Values:
-    """Deployment overrides that restart pods when their certificates change; a Secret alone doesn't."""
-    return {"spec": {"template": {"metadata": {"annotations": {product.CERTIFICATES_ANNOTATION: certificates}}}}}
+def checksum(*read: pulumi.Input[str]) -> Values:
+    """The annotation that restarts pods when what they read as they start changes.
+
+    Secret; masked where any of that is.
+    """
+    if MASKED in read:
+        return {product.CHECKSUM_ANNOTATION: MASKED}
+    texts = pulumi.Output.all(*read)
+    return {product.CHECKSUM_ANNOTATION: pulumi.Output.secret(texts.apply(lambda texts: fingerprint(*texts)))}
+
+
+def annotated(annotations: Values) -> Values:
+    """Deployment overrides that give its pods annotations."""
+    return {"spec": {"template": {"metadata": {"annotations": annotations}}}}

@@ -12,11 +12,12 @@ import pulumi_kubernetes as k8s
 
 from components import product
 from components.charts import Charts
+from components.enrolment import end_of_enrolment
 from components.images import image_values, pull_secret
 from components.management_plane import ManagementPlane
 from components.namespace import Namespace, namespace
 from components.relay_pki import RelayPki
-from components.release import crds_release, release, restart_with
+from components.release import annotated, checksum, crds_release, release
 from components.secrets import Reveal, opaque_secret
 from components.settings import WorkerClusterSettings
 from components.settings.clusters import layered
@@ -56,6 +57,7 @@ class WorkerCluster(pulumi.ComponentResource):
     """An agent on the cluster of the provider it is given, registered with the management plane."""
 
     namespace: Namespace
+    agent: k8s.helm.v3.Release
     registration: k8s.apiextensions.CustomResource
     masked_values: Values
     """The agent release's values with secrets masked; safe to hash and to show."""
@@ -65,22 +67,26 @@ class WorkerCluster(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         self.namespace = namespace(f"{name}-namespace", args.namespace, args.cluster.namespaces, self)
         within = self.namespace.name
+        ends = pulumi.ResourceHookBinding(after_update=[end_of_enrolment(args.cluster, args.namespace)])
+        enrols = pulumi.ResourceOptions(hooks=ends if args.pki.identity_token else None)
+        options = {product.RELAY_ROOT_SECRET: pulumi.ResourceOptions.merge(child, enrols)}
         secrets = [
-            opaque_secret(f"{name}-{_SECRETS[secret_name]}", secret_name, within, content, child)
+            opaque_secret(
+                f"{name}-{_SECRETS[secret_name]}", secret_name, within, content, options.get(secret_name, child)
+            )
             for secret_name, content in args.pki.worker_secrets(args.cluster.name).items()
         ]
         secrets += pull_secret(f"{name}-pull-secret", args.cluster.images, within, args.reveal, child)
         crds = crds_release(f"{name}-crds", args.charts, product.AGENT_CHART, within, args.before_upgrade, child)
-        certificates = args.pki.worker_fingerprint(args.cluster.name)
-        self.masked_values = _values(args, certificates, lambda _: MASKED)
-        agent = release(
+        self.masked_values = _values(args, MASKED, lambda _: MASKED)
+        self.agent = release(
             f"{name}-agent",
             product.AGENT_RELEASE,
             args.charts,
             product.AGENT_CHART,
             within,
             args.before_upgrade,
-            values=_values(args, certificates, args.reveal),
+            values=_values(args, args.pki.worker_fingerprint(args.cluster.name), args.reveal),
             # The chart looks its secrets up by name, which Pulumi cannot see, as it can't that a relay must answer
             # behind an address that is configured.
             opts=pulumi.ResourceOptions(parent=self, depends_on=[*secrets, crds, *args.relay_needs]),
@@ -95,17 +101,17 @@ class WorkerCluster(pulumi.ComponentResource):
                 parent=self,
                 provider=args.management_provider,
                 # Removed before the agent and the kind it is made of, as the vendor deregisters.
-                depends_on=[agent, args.management.crds],
+                depends_on=[self.agent, args.management.crds],
                 hooks=pulumi.ResourceHookBinding(on_error=[args.webhook_not_ready]),
             ),
         )
-        self.register_outputs({"agent": agent.name})
+        self.register_outputs({"agent": self.agent.name})
 
 
-def _values(args: WorkerClusterArgs, certificates: pulumi.Input[str], reveal: Reveal) -> Values:
+def _values(args: WorkerClusterArgs, trust: pulumi.Input[str], reveal: Reveal) -> Values:
     """What isn't configured isn't written, so that the chart's own defaults hold; what is passed through comes last."""
     cluster = args.cluster
-    agent: Values = {"deploymentOverrides": restart_with(certificates)}
+    agent: Values = {"deploymentOverrides": annotated(checksum(trust))}
     if image := image_values(cluster.images, cluster.version):
         agent["image"] = image
     if resources := cluster.resources.model_dump(exclude_defaults=True):

@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any
@@ -48,6 +48,9 @@ HEARD_WITHIN = 4
 
 class Deployment:
     """One stack under the engine."""
+
+    _renewed: Sequence[str] = ()
+    """The URNs of what is to be made anew."""
 
     def __init__(self, stack: Stack, console: Console) -> None:
         self.settings: Settings = stack.settings()
@@ -121,11 +124,26 @@ class Deployment:
             state.put_back(self.name, state.worn(document, urns))
         return list(map(state.name, urns))
 
+    def renew(self, names: Collection[str]) -> None:
+        """Have preview and up make keys, with the certificates for them, or tokens anew; raises UsageError."""
+        known = state.renewable(self.exported)
+        if unknown := sorted(set(names) - known.keys()):
+            raise UsageError(
+                f"{self.name} has no {unknown[0]} to make anew; it has {', '.join(sorted(known)) or 'none'}."
+            )
+        if kept := [name for name in names if known[name].get("protect")]:
+            raise UsageError(
+                f"{kept[0]} is protected, because every cluster trusts it. To change it: set gloo-mesh:protect to "
+                f"false in {self.file.name}, run up, run this again, and set it back."
+            )
+        self._renewed = [known[name]["urn"] for name in names]
+
     def preview(self) -> Progress:
         """What an `up` would change. Writes nothing to a cluster."""
         # What is half done would pass for done; and writing that down is not for a preview.
         # Running the program, a refresh uses the configuration's contexts; else those that the state remembers.
-        return self._refreshed(self._engine.preview, refresh=not self.half_done, dry=True, run_program=True)
+        options = {"run_program": True, "replace": [*self._renewed]}
+        return self._refreshed(self._engine.preview, refresh=not self.half_done, dry=True, **options)
 
     def planned(self) -> tuple[list[StepEventMetadata], Progress]:
         """The steps of an `up`, by the state alone: nothing is refreshed, and no cluster is written to."""
@@ -148,7 +166,7 @@ class Deployment:
         known = planned.refreshed and not planned.drifted
         nothing_to_lose = planned.refreshed and not planned.changes
         self._engine.workspace.env_vars = {**self._engine.workspace.env_vars, CHECKPOINTS: str(nothing_to_lose).lower()}
-        options = {"continue_on_error": True, "show_secrets": False, "run_program": True}
+        options = {"continue_on_error": True, "show_secrets": False, "run_program": True, "replace": [*self._renewed]}
         done = self._refreshed(self._engine.up, refresh=not known, dry=False, **options)
         done.refreshed |= known
         return done
@@ -186,7 +204,15 @@ class Deployment:
         return {name: silence(error) for _ in range(ATTEMPTS) for name, error in unreachable(clusters).items()}
 
     def _link(self, stack: str) -> None:
-        """Make the links that variables' kubeconfigs are given by, as a removal runs no program that would."""
+        """Make the links that variables' kubeconfigs are given by, as a removal runs no program that would.
+
+        Those of clusters that leave are among them, as the program doesn't know these any more.
+        """
+        for cluster in remembered.leaving(self.exported, self.settings):
+            if source := kubeconfigs.behind(cluster.kubeconfig.value, stack):
+                # One that is gone for good may have taken its kubeconfig with it.
+                with suppress(kubeconfigs.KubeconfigError):
+                    kubeconfigs.given(source, stack)
         for cluster in self.settings.clusters:
             if cluster.kubeconfig.kind == "env":
                 try:

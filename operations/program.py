@@ -54,6 +54,7 @@ class Registered:
     aliases: tuple[str, ...]
     """The types it had before."""
     before_update: tuple[str, ...]
+    after_update: tuple[str, ...]
     on_error: tuple[str, ...]
     timeouts: tuple[str, str]
     """Of create and update, as durations."""
@@ -154,6 +155,7 @@ class Recorder(mocks.MockMonitor):
                     protect=request.protect,
                     aliases=tuple(alias.spec.type for alias in request.aliases),
                     before_update=tuple(request.hooks.before_update),
+                    after_update=tuple(request.hooks.after_update),
                     on_error=tuple(request.hooks.on_error),
                     timeouts=(request.customTimeouts.create, request.customTimeouts.update),
                     read="",
@@ -176,6 +178,7 @@ class Recorder(mocks.MockMonitor):
                 protect=False,
                 aliases=(),
                 before_update=(),
+                after_update=(),
                 on_error=(),
                 timeouts=("", ""),
                 read=request.id,
@@ -224,6 +227,8 @@ def recording(stack: str, config: Mapping[str, str], secret: list[str], *, opaqu
     recorder = Recorder(_OpaqueOutputs() if opaque else _Outputs())
     mocks.set_mocks(recorder.mocks, project="gloo-mesh", stack=stack, preview=True, monitor=recorder)
     setattr(settings.SETTINGS, "callbacks", _Hooks(recorder.hooks))  # noqa: B010 - typed as the SDK's own server
+    # What an earlier run that failed left in there is of a loop that is closed.
+    setattr(settings.SETTINGS, "outputs", set())  # noqa: B010 - typed as a property
     pulumi.runtime.set_all_config(dict(config), secret)
     try:
         yield recorder

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components import product
 from components.settings import ClusterSettings
 from components.settings import kubeconfig as kubeconfigs
 from operations import program
@@ -118,9 +117,7 @@ def _filled(value: Any, live: Any, taken: list[str]) -> Any:
         return known
     if isinstance(value, dict):
         below = live if isinstance(live, dict) else {}
-        filled = {key: _filled(inner, below.get(key), taken) for key, inner in value.items()}
-        # A fingerprint is no secret, but of certificates that only a deployment has.
-        return filled | {key: below[key] for key in filled.keys() & below.keys() & {product.CERTIFICATES_ANNOTATION}}
+        return {key: _filled(inner, below.get(key), taken) for key, inner in value.items()}
     if isinstance(value, list):
         items = live if isinstance(live, list) and len(live) == len(value) else [None] * len(value)
         return [_filled(inner, item, taken) for inner, item in zip(value, items, strict=True)]

@@ -17,6 +17,8 @@ Entry = dict[str, Any]
 KUBERNETES = "kubernetes:"
 RELEASE = "kubernetes:helm.sh/v3:Release"
 PROVIDER = "pulumi:providers:kubernetes"
+KEY = "tls:index/privateKey:PrivateKey"
+TOKEN = "random:index/randomPassword:RandomPassword"
 _WORN = "maxHistory"
 """The input that a worn release lacks: this program gives it to every one, and no refresh finds it."""
 _SECRET = {"4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270"}
@@ -72,6 +74,16 @@ def half_done(state: State) -> list[str]:
     return [
         entry["urn"] for entry in entries(state) if entry.get("initErrors") and again(entry) and not _is_worn(entry)
     ]
+
+
+def renewable(state: State) -> dict[str, Entry]:
+    """What can be made anew: keys, under the names of their certificates, which follow them, and tokens."""
+    kinds = {KEY: "-key", TOKEN: ""}
+    return {
+        name(entry["urn"]).removesuffix(kinds[entry["type"]]): entry
+        for entry in entries(state)
+        if entry["type"] in kinds and not entry.get("delete")
+    }
 
 
 def again(entry: Entry) -> bool:

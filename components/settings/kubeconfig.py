@@ -122,6 +122,12 @@ def given(source: Source, stack: str) -> str:
     return str(link)
 
 
+def behind(path: str, stack: str) -> Source | None:
+    """The variable that a path was `given` for; None where it was for something else."""
+    link = Path(path)
+    return Source("env", link.name) if link.parent == LINKS / stack else None
+
+
 def flag(source: Source) -> str:
     """What makes kubectl and Helm read it, to be written in a shell; nothing where they do by themselves.
 

@@ -146,9 +146,9 @@ def end(certificate: str) -> str:
     return lifetime(certificate, "the certificate")[1].strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def fingerprint(*pems: str) -> str:
-    """One sha256 over certificates, in hex: it changes exactly when one of them does."""
-    return hashlib.sha256("".join(pems).encode()).hexdigest()
+def fingerprint(*texts: str) -> str:
+    """One sha256 over certificates and the like, in hex: it changes exactly when one of them does."""
+    return hashlib.sha256("".join(texts).encode()).hexdigest()
 
 
 def lifetime(bundle: str, name: str) -> tuple[datetime, datetime]:

@@ -32,11 +32,12 @@ ANYWHERE = {
 """Keys that no values may hold, at whatever depth, and why."""
 
 
-def _restarts(deployment: str) -> dict[Path, str]:
-    annotations = (*f"{deployment}.deploymentOverrides.spec.template.metadata.annotations".split("."),)
-    return {(*annotations, product.CERTIFICATES_ANNOTATION): "pods restart by it when certificates change; take it out"}
+def _restarts(*annotations: str) -> dict[Path, str]:
+    reason = "pods restart by it when what they read as they start changes; take it out"
+    return {(*path.split("."), product.CHECKSUM_ANNOTATION): reason for path in annotations}
 
 
+_ANNOTATIONS = "deploymentOverrides.spec.template.metadata.annotations"
 _NETWORKING = "enterprise-networking"
 _RELAY = f"{_NETWORKING}.enterpriseNetworking"
 RULES: Mapping[Release, Mapping[Path, str]] = {
@@ -59,7 +60,7 @@ RULES: Mapping[Release, Mapping[Path, str]] = {
         **_fixed("the relay is what this release is for", f"{_RELAY}.enabled"),
         **_fixed("the relay's Service is found by its name", f"{_RELAY}.serviceOverrides.metadata.name"),
         **_fixed("every way to the relay leads to its port 9900", f"{_RELAY}.ports.grpc"),
-        **_restarts(_RELAY),
+        **_restarts(f"{_RELAY}.{_ANNOTATIONS}", f"gloo-mesh-ui.dashboard.{_ANNOTATIONS}"),
         **_set_by("relay.service", f"{_RELAY}.serviceType", f"{_RELAY}.serviceOverrides.spec.type"),
         **_set_by("relay.annotations", f"{_RELAY}.serviceOverrides.metadata.annotations"),
         **_set_by("management.disallowIntersectingConfig", f"{_NETWORKING}.disallowIntersectingConfig"),
@@ -79,14 +80,17 @@ RULES: Mapping[Release, Mapping[Path, str]] = {
             "relay.clientCertSecret",
         ),
         **_fixed("the agent is what this release is for", "enterpriseAgent.enabled"),
-        **_restarts("enterpriseAgent"),
+        **_restarts(f"enterpriseAgent.{_ANNOTATIONS}"),
         **_fixed(
             "addons have a release and an injected namespace of their own",
             "rate-limiter.enabled",
             "ext-auth-service.enabled",
         ),
     },
-    "addons": _fixed("the agent has a release of its own, in a namespace without injection", "enterpriseAgent.enabled"),
+    "addons": {
+        **_fixed("the agent has a release of its own, in a namespace without injection", "enterpriseAgent.enabled"),
+        **_restarts("rate-limiter.extraTemplateAnnotations", "ext-auth-service.extraTemplateAnnotations"),
+    },
 }
 """By release, the values that are this program's, and why."""
 

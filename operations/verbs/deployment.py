@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.markup import escape
 
 from operations import approval, plugins, state
@@ -19,11 +20,22 @@ from operations.stack import Stack
 
 app = typer.Typer()
 
+RenewOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--renew",
+        metavar="NAME",
+        help="Make a key and its certificate, or a token, anew: relay-server, relay-signing, relay-client-WORKER, "
+        "relay-root, relay-identity-token or relay-forwarding-token. May be repeated.",
+    ),
+]
+
 
 @app.command(epilog="Example: python -m operations preview --stack prod")
-def preview(stack: StackOption, as_json: JsonOption = False) -> None:
+def preview(stack: StackOption, as_json: JsonOption = False, renew: RenewOption = None) -> None:
     """Show what an up would change. Writes nothing."""
     deployment = _open(stack)
+    deployment.renew(renew or [])
     _tell_silence(deployment)
     for urn in deployment.half_done:
         err.print(f"[yellow]{state.name(urn)} was left half done, so nothing is refreshed; an up upgrades it.[/yellow]")
@@ -32,7 +44,7 @@ def preview(stack: StackOption, as_json: JsonOption = False) -> None:
 
 @app.command(
     epilog="Examples: python -m operations up --stack prod; up --stack prod --approved approved.json, after "
-    "python -m operations preview --stack prod --json > approved.json"
+    "python -m operations preview --stack prod --json > approved.json; up --stack prod --renew relay-identity-token"
 )
 def up(
     stack: StackOption,
@@ -42,10 +54,12 @@ def up(
         Path | None,
         typer.Option(help="The --json of a preview: deploy what it names, unasked, and nothing where that isn't all."),
     ] = None,
+    renew: RenewOption = None,
 ) -> None:
     """Look for what would be in the way, preview, then bring the clusters to what the configuration says."""
     agreed = approval.read(approved, stack) if approved else None
     deployment = _open(stack)
+    deployment.renew(renew or [])
     looked = deployment.preflight()
     show(looked.findings, err)
     if looked.stopping:
@@ -116,7 +130,13 @@ def _report(deployment: Deployment, findings: Iterable[Finding]) -> dict[str, An
 
 def _agreed(planned: Progress, yes: bool, question: str) -> bool:
     err.print(planned.changes_table())
+    _warn(planned, err)
     return yes or typer.confirm(question, err=True)
+
+
+def _warn(progress: Progress, console: Console) -> None:
+    for warning in progress.warnings:
+        console.print(f"[yellow]warning:[/yellow] {escape(warning)}")
 
 
 def _finish(
@@ -136,8 +156,7 @@ def _finish(
         if verb == "would change" and progress.changes:
             out.print(progress.changes_table())
         out.print(progress.table())
-        for warning in progress.warnings:
-            out.print(f"[yellow]warning:[/yellow] {escape(warning)}")
+        _warn(progress, out)
         counted = ", ".join(
             f"{count} to {operation}" if verb == "would change" else f"{operation}: {count}"
             for operation, count in progress.changes.items()

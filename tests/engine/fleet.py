@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from kubernetes import client, config
 
-from lab import stack
+from lab import proof, stack
 from lab.cluster import Event
 from lab.fleet import MANAGEMENT, Lab
 from lab.plugins import REPOSITORY
@@ -173,3 +173,12 @@ def changed(report: Report, clusters: Iterable[str] | None = None) -> dict[str, 
         for name, cluster in report["clusters"].items()
         if cluster["changed"] and (clusters is None or name in clusters)
     }
+
+
+def connected(fleet: Fleet) -> set[str]:
+    """The workers whose agents the relay has let in."""
+    try:
+        streams = proof.gauges(fleet.api(MANAGEMENT))
+    except OSError:
+        return set()
+    return {worker for worker, ways in streams.items() if ways == {"pull": 1, "push": 1}}

@@ -104,6 +104,25 @@ def test_behind_the_relays_own_node_port_the_node_of_its_pod_is_dialled(fleet: F
     assert fleet.preview()["changes"] == {}
 
 
+def test_a_relay_without_ready_pods_can_be_mended_by_the_up_that_previews_it(fleet: Fleet) -> None:
+    before = dialled(fleet)
+    core = fleet.core(MANAGEMENT)
+    pods: Any = core.list_namespaced_pod("gloo-mesh", label_selector="app=enterprise-networking")
+    for pod in pods.items:
+        unready = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
+        core.patch_namespaced_pod_status(pod.metadata.name, "gloo-mesh", unready)
+    awaited(lambda: not nodes_of(fleet, "gloo-mesh", "enterprise-networking"))
+    fleet.configure("management", {"context": MANAGEMENT, "disallowIntersectingConfig": True})
+
+    mended = fleet.run("up", "--yes")
+
+    assert mended.returncode == 0, mended.stderr
+    assert "has no ready pod on any node" in mended.stdout + mended.stderr
+    assert nodes_of(fleet, "gloo-mesh", "enterprise-networking")
+    assert dialled(fleet).rpartition(":")[2] == before.rpartition(":")[2]
+    fleet.configure("management", {"context": MANAGEMENT})
+
+
 def test_an_address_where_nobody_answers_stops_the_agents_with_a_sentence(fleet: Fleet) -> None:
     before = dialled(fleet)
     with Relay(*self_signed(AUTHORITY)).start() as another:

@@ -19,7 +19,7 @@ from lab.cluster import Event, components
 from lab.fleet import MANAGEMENT, Lab
 from lab.kubeconfig import DEPLOYER
 from tests.awaiting import awaited
-from tests.engine.fleet import Fleet, Report, changed
+from tests.engine.fleet import CLIENT_SECRET, Fleet, Report, changed, connected
 
 pytestmark = pytest.mark.engine
 
@@ -33,9 +33,10 @@ RELAY_SECRETS = {
     "relay-identity-token-secret": {"token"},
     "relay-forwarding-identity-token-secret": {"token"},
 }
+ROOT_SECRET, TOKEN_SECRET = "relay-root-tls-secret", "relay-identity-token-secret"
 
 
-CLIENT_SECRET = "client-secret-canary-0815"
+OIDC_CLIENT_SECRET = "client-secret-canary-0815"
 OIDC = {
     "issuerUrl": "https://login.example.com/",
     "clientId": "gloo-mesh-dashboard",
@@ -52,7 +53,7 @@ def fleet(lab: Lab) -> Fleet:
     mesh = {"globalAccessPolicy": "ENABLED"}
     changes = {"gloo-mesh:dashboard": dashboard, "gloo-mesh:virtualMesh": mesh, "gloo-mesh:protect": True}
     fleet = Fleet(lab, "engine", changes)
-    fleet.pulumi("config", "set", "--secret", "gloo-mesh:oidcClientSecret", given=CLIENT_SECRET)
+    fleet.pulumi("config", "set", "--secret", "gloo-mesh:oidcClientSecret", given=OIDC_CLIENT_SECRET)
     return fleet
 
 
@@ -166,7 +167,7 @@ def test_the_dashboard_asks_for_a_login_with_its_secret_and_sessions_where_they_
 ) -> None:
     dashboard = fleet.custom("settings.mesh.gloo.solo.io", "v1", "dashboards")["settings"]["spec"]["auth"]["oidc"]
 
-    assert base64.b64decode(fleet.secret(MANAGEMENT, "dashboard")["oidc-client-secret"]).decode() == CLIENT_SECRET
+    assert base64.b64decode(fleet.secret(MANAGEMENT, "dashboard")["oidc-client-secret"]).decode() == OIDC_CLIENT_SECRET
     assert dashboard == {
         **{key: value for key, value in OIDC.items() if key != "session"},
         "clientSecret": {"name": "dashboard", "namespace": "gloo-mesh"},
@@ -283,6 +284,37 @@ def test_a_refresh_finds_no_drift_after_a_repair(fleet: Fleet, deployed: Report)
 
     assert report["unreachable"] == {}
     assert report["changes"] == {}
+
+
+def test_what_is_unknown_or_protected_is_not_made_anew(fleet: Fleet, deployed: Report) -> None:
+    before = fleet.writes()
+
+    unknown, kept = (fleet.run("up", "--yes", "--renew", name) for name in ("relay-token", "relay-root"))
+
+    assert (unknown.returncode, kept.returncode) == (2, 2)
+    assert "relay-identity-token" in unknown.stderr
+    assert "relay-root is protected" in kept.stderr
+    assert "Traceback" not in unknown.stderr + kept.stderr
+    assert fleet.writes() == before
+
+
+def test_a_token_that_got_out_is_made_anew_on_every_cluster_and_agents_are_admitted_by_it(
+    fleet: Fleet, deployed: Report
+) -> None:
+    before, enrolled = fleet.secret(MANAGEMENT, TOKEN_SECRET), fleet.secret("cluster-1", CLIENT_SECRET)
+    # Of an agent that has to ask anew.
+    fleet.core("cluster-1").delete_namespaced_secret(CLIENT_SECRET, "gloo-mesh")
+
+    report = fleet.report("up", "--yes", "--renew", "relay-identity-token")
+
+    assert changed(report)["certificates"] == {"relay-identity-token": "replace"}
+    assert fleet.secret(MANAGEMENT, TOKEN_SECRET) != before
+    assert {str(fleet.secret(cluster, TOKEN_SECRET)) for cluster in CLUSTERS} == {
+        str(fleet.secret(MANAGEMENT, TOKEN_SECRET))
+    }
+    awaited(lambda: connected(fleet) == set(WORKERS))
+    assert fleet.secret("cluster-1", CLIENT_SECRET)["tls.key"] != enrolled["tls.key"]
+    assert fleet.preview()["changes"] == {}
 
 
 def test_a_moved_address_reaches_the_agents(fleet: Fleet, deployed: Report) -> None:
@@ -454,7 +486,24 @@ def test_a_protected_root_stops_a_removal_before_anything_goes(fleet: Fleet, dep
     assert "set gloo-mesh:protect to false" in refused.stderr
     assert fleet.versions() == versions
     fleet.configure("protect", False)
-    fleet.pulumi("state", "unprotect", "--all", "--yes")
+    fleet.up()
+
+
+def test_a_new_root_is_trusted_everywhere_after_one_up(fleet: Fleet, deployed: Report) -> None:
+    # Agents were sent elsewhere before; the same up sends them back.
+    status = {"status": {"loadBalancer": {"ingress": [{"ip": fleet.lab.address}]}}}
+    fleet.core(MANAGEMENT).patch_namespaced_service_status("enterprise-networking", "gloo-mesh", status)
+    before = fleet.secret(MANAGEMENT, ROOT_SECRET)
+    workers, enrolled = set(fleet.registrations()), fleet.secret("cluster-1", CLIENT_SECRET)
+
+    fleet.report("up", "--yes", "--renew", "relay-root")
+
+    assert fleet.secret(MANAGEMENT, ROOT_SECRET) != before
+    for worker in workers:
+        assert fleet.secret(worker, ROOT_SECRET) == fleet.secret(MANAGEMENT, ROOT_SECRET)
+    awaited(lambda: connected(fleet) == workers)
+    assert fleet.secret("cluster-1", CLIENT_SECRET)["tls.key"] != enrolled["tls.key"]
+    assert fleet.preview()["changes"] == {}
 
 
 def test_a_removal_leaves_nothing_but_crds(fleet: Fleet, deployed: Report) -> None:

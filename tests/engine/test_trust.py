@@ -14,12 +14,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from kubernetes import client
 
-from lab import proof
 from lab.fleet import MANAGEMENT, Lab
 from lab.plugins import REPOSITORY
 from tests.authority import AUTHORITY, Made, root
 from tests.awaiting import awaited
-from tests.engine.fleet import NAMESPACES, Fleet, changed
+from tests.engine.fleet import CLIENT_SECRET, NAMESPACES, Fleet, changed, connected
 
 pytestmark = pytest.mark.engine
 
@@ -29,11 +28,7 @@ MIDDLE = ROOT.issue("middle", ca=True)
 SERVER = MIDDLE.server()
 SIGNING = ROOT.signing()
 SERVER_SECRET, SIGNING_SECRET = "relay-server-tls-secret", "relay-tls-signing-secret"
-ROOT_SECRET, CLIENT_SECRET, TOKEN_SECRET = (
-    "relay-root-tls-secret",
-    "relay-client-tls-secret",
-    "relay-identity-token-secret",
-)
+ROOT_SECRET, TOKEN_SECRET = "relay-root-tls-secret", "relay-identity-token-secret"
 
 
 @pytest.fixture(scope="module")
@@ -212,21 +207,15 @@ def test_a_new_existing_root_reaches_every_worker(fleet: Fleet) -> None:
 
     assert seen == {worker: dict.fromkeys((f"{worker}-relay-root", f"{worker}-agent"), "update") for worker in WORKERS}
     assert {content(fleet, worker, ROOT_SECRET)["ca.crt"] for worker in WORKERS} == {new.pem}
+    awaited(lambda: connected(fleet) == set(WORKERS))
+    enrolled = content(fleet, "cluster-1", CLIENT_SECRET)
+    assert handshake(content(fleet, MANAGEMENT, SERVER_SECRET), enrolled, AUTHORITY) == "cluster-1"
 
 
 def test_a_removal_leaves_existing_secrets_alone(fleet: Fleet) -> None:
     fleet.report("remove", "--yes")
 
     assert secrets(fleet, MANAGEMENT) == {SERVER_SECRET, SIGNING_SECRET, ROOT_SECRET}
-
-
-def connected(fleet: Fleet) -> set[str]:
-    """The workers whose agents the relay has let in."""
-    try:
-        streams = proof.gauges(fleet.api(MANAGEMENT))
-    except OSError:
-        return set()
-    return {worker for worker, ways in streams.items() if ways == {"pull": 1, "push": 1}}
 
 
 def uid(fleet: Fleet, cluster: str, name: str) -> str:

@@ -113,7 +113,7 @@ def test_a_dead_worker_holds_up_itself_alone(fleet: Fleet, half: Report) -> None
     assert "Traceback" not in half["up"].stderr
 
 
-def test_crds_go_first_then_management_then_agents(fleet: Fleet, half: Report) -> None:
+def test_crds_go_first_then_management_then_agents_then_addons(fleet: Fleet, half: Report) -> None:
     writes = {cluster: fleet.lab.audit(cluster)[half["before"][cluster] :] for cluster in (MANAGEMENT, "cluster-1")}
     first = {cluster: of(events, "customresourcedefinitions") for cluster, events in writes.items()}
     then = {
@@ -125,6 +125,7 @@ def test_crds_go_first_then_management_then_agents(fleet: Fleet, half: Report) -
         assert len(first[cluster]) >= 4
         assert end(first[cluster]) < start(then[cluster]), cluster
     assert end(then[MANAGEMENT]) < start(then["cluster-1"])
+    assert end(then["cluster-1"]) < start(of(writes["cluster-1"], "deployments", "gloo-mesh-addons"))
 
 
 def test_what_helms_tests_left_is_removed_before_the_release_that_left_it(fleet: Fleet, half: Report) -> None:

@@ -321,7 +321,7 @@ class TestWorkers:
                 "pullSecret": "theirs",
             }
         assert "postrender" not in plain.inputs
-        assert "extraTemplateAnnotations" not in json.dumps(unwrapped(plain.inputs["values"]))
+        assert product.PLACEMENT_ANNOTATION not in json.dumps(unwrapped(plain.inputs["values"]))
 
     def test_openshift_gets_floating_users_and_what_injection_needs_before_the_addons(
         self, config: dict[str, Any], deploy: Deploy

@@ -12,6 +12,7 @@ from pulumi.automation.errors import create_command_error
 from pulumi.automation.events import EngineEvent, StdoutEngineEvent
 from rich.console import Console
 
+from components.settings import Settings
 from operations import deployment, state
 from operations.deployment import Deployment
 from operations.progress import Progress
@@ -33,6 +34,7 @@ class Runs(Deployment):
         self.name = "prod"
         self._heard = 0
         self.refreshed: list[bool] = []
+        self.replaced: list[list[str]] = []
         workspace = SimpleNamespace(env_vars={})
         self._engine: Any = SimpleNamespace(preview=None, up=None, destroy=None, workspace=workspace)
         self._console = Console(quiet=True)
@@ -41,6 +43,7 @@ class Runs(Deployment):
 
     def _run(self, operation: Any, *, dry: bool, watch: Any = None, **options: Any) -> Progress:
         self.refreshed.append(options["refresh"])
+        self.replaced.append(options.get("replace", []))
         return self._endings.pop(0)
 
 
@@ -92,6 +95,66 @@ def test_nothing_follows_a_preview_that_was_interrupted(monkeypatch: pytest.Monk
 
     with pytest.raises(UsageError, match="Stopped"):
         runs.preview()
+
+
+@pytest.fixture
+def made() -> Runs:
+    """A deployment that has a root under protection, a server's key and a token, and is run twice."""
+    urn = "urn:pulumi:prod::gloo-mesh::gloo-mesh:index:RelayPki$"
+    kinds = {"relay-root-key": state.KEY, "relay-server-key": state.KEY, "relay-identity-token": state.TOKEN}
+    entries = [{"urn": f"{urn}{kind}::{name}", "type": kind, "protect": "root" in name} for name, kind in kinds.items()]
+    runs = Runs(ending(), ending())
+    runs.exported = {"deployment": {"resources": entries}}
+    runs.file = Path("Pulumi.prod.yaml")
+    return runs
+
+
+def test_what_isnt_there_or_is_protected_is_not_made_anew(made: Runs) -> None:
+    with pytest.raises(UsageError, match=r"has no relay-token .* relay-identity-token, relay-root, relay-server\."):
+        made.renew(["relay-token"])
+    with pytest.raises(UsageError, match=r"relay-root is protected.*Pulumi\.prod\.yaml"):
+        made.renew(["relay-server", "relay-root"])
+
+    made.preview()
+
+    assert made.replaced == [[]]
+
+
+def test_an_up_makes_anew_what_its_preview_showed(made: Runs) -> None:
+    made.renew(["relay-server", "relay-identity-token"])
+
+    made.up(made.preview())
+
+    assert [[state.name(urn) for urn in run] for run in made.replaced] == 2 * [
+        ["relay-server-key", "relay-identity-token"]
+    ]
+
+
+def test_a_worker_that_leaves_is_reached_by_its_variable_though_no_configuration_names_it(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kubeconfig = Path("kubeconfig").absolute()
+    monkeypatch.setenv("DC2_KUBECONFIG", str(kubeconfig))
+    runs = Runs()
+    runs.settings = Settings.parse(config, ("licenseKey",))
+    providers = {"dc-2": ".kubeconfigs/prod/DC2_KUBECONFIG", "dc-3": ".kubeconfigs/prod/GONE", "dc-4": "~/.kube/config"}
+    runs.exported = {
+        "deployment": {
+            "resources": [
+                {
+                    "urn": f"urn:pulumi:prod::gloo-mesh::{state.PROVIDER}::{name}",
+                    "type": state.PROVIDER,
+                    "inputs": {"kubeconfig": path, "context": name},
+                }
+                for name, path in providers.items()
+            ]
+        }
+    }
+
+    runs._link("prod")
+
+    assert [link.name for link in Path(".kubeconfigs/prod").iterdir()] == ["DC2_KUBECONFIG"]
+    assert Path(".kubeconfigs/prod/DC2_KUBECONFIG").resolve() == kubeconfig.resolve()
 
 
 def test_a_cluster_that_comes_and_goes_is_left_unrefreshed_and_what_was_done_before_is_told(

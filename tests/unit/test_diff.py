@@ -254,7 +254,7 @@ def test_what_only_a_deployment_knows_is_opaque_and_what_is_configured_is_not(co
     assert agent["relay"]["cluster"] == "cluster-1"
 
 
-def test_the_relays_certificates_count_as_deployed_whoever_made_them(config: dict[str, Any]) -> None:
+def test_what_pods_read_as_they_start_counts_as_deployed_whoever_made_it(config: dict[str, Any]) -> None:
     root = authority.root()
     pair = root.server()
     Path("root.pem").write_text(root.pem)
@@ -281,8 +281,8 @@ def test_the_relays_certificates_count_as_deployed_whoever_made_them(config: dic
     assert shown == annotated("as deployed")
 
 
-def annotated(fingerprint: str) -> dict[str, Any]:
-    return {"spec": {"template": {"metadata": {"annotations": {product.CERTIFICATES_ANNOTATION: fingerprint}}}}}
+def annotated(checksum: str) -> dict[str, Any]:
+    return {"spec": {"template": {"metadata": {"annotations": {product.CHECKSUM_ANNOTATION: checksum}}}}}
 
 
 class Clock:

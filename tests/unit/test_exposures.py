@@ -1,14 +1,18 @@
 """How the relay is reached: what is refused, what is registered, and which address comes of it."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pulumi
 import pytest
+from pulumi.runtime import rpc
+from pulumi.runtime.mocks import MockResourceArgs
 from pulumi_kubernetes.core.v1 import outputs
 
 from components.relay_exposure import balanced_address, node_address, ready_node
 from components.settings import ConfigurationError, Settings
+from operations.program import _Outputs
 from tests.unit.conftest import Run
 from tests.unit.test_program import unwrapped
 
@@ -18,6 +22,12 @@ PORTS = [
     outputs.ServicePort(name="http2", port=80, node_port=30080),
     outputs.ServicePort(name="https", port=443, node_port=30443),
 ]
+UNREADY: dict[str, dict[str, Any]] = {
+    ":ServicePatch": {"status": {"loadBalancer": {}}},
+    ":Service": {"status": {"loadBalancer": {}}},
+    ":Endpoints": {"subsets": []},
+}
+"""By type, what is read of a relay or a gateway without ready pods and without an address."""
 Exposed = Callable[[dict[str, Any]], Run]
 
 
@@ -209,6 +219,57 @@ def test_what_is_read_takes_nothing_from_the_release(exposed: Exposed) -> None:
     assert set(read) == {"relay-exposure-gateway-service", "relay-exposure-endpoints", "relay-exposure-node"}
     assert stack.named("management-release").key not in {key for keys in read.values() for key in keys}
     assert {r.provider for r in stack.registered if r.read} == {"management"}
+
+
+@pytest.fixture
+def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the program warns of, where neither relay nor gateway is ready."""
+    before = _Outputs.new_resource
+
+    def new_resource(self: _Outputs, args: MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        resource_id, outputs = before(self, args)
+        unready = [read for suffix, read in UNREADY.items() if args.typ.endswith(suffix)]
+        return resource_id, {**outputs, **dict(*unready)}
+
+    warned: list[str] = []
+    monkeypatch.setattr(_Outputs, "new_resource", new_resource)
+    monkeypatch.setattr("pulumi.log.warn", warned.append)
+    return warned
+
+
+@pytest.mark.parametrize("relay", [{}, {"service": "NodePort"}])
+def test_a_relay_that_isnt_ready_fails_the_run_that_was_to_make_it_ready(
+    exposed: Exposed, warnings: list[str], monkeypatch: pytest.MonkeyPatch, relay: dict[str, Any]
+) -> None:
+    monkeypatch.setattr("pulumi.runtime.is_dry_run", lambda: False)
+
+    with pytest.raises(pulumi.RunError, match="Service gloo-mesh/enterprise-networking"):
+        exposed(relay | {"dialFromHere": False})
+    assert warnings == []
+
+
+@pytest.mark.parametrize("relay", [GATEWAY, NODE_PORT_GATEWAY])
+def test_a_gateway_that_isnt_ready_fails_the_preview_because_no_run_would_mend_it(
+    exposed: Exposed, warnings: list[str], relay: dict[str, Any]
+) -> None:
+    with pytest.raises(pulumi.RunError, match="Service istio-system/istio-ingressgateway"):
+        exposed(relay)
+    assert warnings == []
+
+
+@pytest.mark.parametrize(
+    ("relay", "lacks"), [({}, "0 load balancer addresses"), ({"service": "NodePort"}, "no ready pod")]
+)
+def test_a_relay_that_isnt_ready_is_a_warning_in_the_preview_of_the_run_that_may_mend_it(
+    exposed: Exposed, warnings: list[str], relay: dict[str, Any], lacks: str
+) -> None:
+    stack = exposed(relay)
+
+    (warned,) = warnings
+    assert lacks in warned
+    assert "unknown to a preview" in warned
+    assert rpc.UNKNOWN in json.dumps(stack.named("cluster-1-agent").wire)
+    assert stack.named("management-release").inputs["version"] == "1.2.9"
 
 
 def test_annotations_reach_the_relays_service_and_nothing_is_said_without_them(exposed: Exposed) -> None:

@@ -144,7 +144,8 @@ def test_nothing_is_written_that_nobody_configured(stack: Run) -> None:
     assert set(given) == {"licenseKey", "enterprise-networking", "gloo-mesh-ui"}
     assert set(networking) == {"selfSigned", "glooMeshOperatorArgs", "enterpriseNetworking"}
     assert set(networking["enterpriseNetworking"]) == {"serviceType", "deploymentOverrides"}
-    assert set(given["gloo-mesh-ui"]) == {"relayClientAuthority", "networkingAdminAddress"}
+    assert set(given["gloo-mesh-ui"]) == {"relayClientAuthority", "networkingAdminAddress", "dashboard"}
+    assert set(given["gloo-mesh-ui"]["dashboard"]) == {"deploymentOverrides"}
 
 
 def test_a_dashboard_asks_for_a_login_and_keeps_its_secret_secret(config: dict[str, Any], deploy: Deploy) -> None:

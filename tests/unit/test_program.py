@@ -5,12 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pulumi.runtime.mocks import MockResourceArgs
 
 from components import product
-from operations.program import Registered, is_secret
+from operations.program import Registered, _Outputs, is_secret
 from tests.unit.conftest import LICENSE, Run
 
 WORKERS = ("cluster-1", "cluster-2")
+Made = Callable[[str], None]
 
 
 def test_no_kubernetes_resource_falls_back_to_the_ambient_context(stack: Run) -> None:
@@ -126,11 +128,11 @@ def test_the_address_is_read_after_the_release_but_takes_nothing_from_it(stack: 
     assert set(patch.inputs) <= {"apiVersion", "kind", "metadata"}
 
 
-def test_addons_wait_for_their_namespace_alone(stack: Run) -> None:
+def test_addons_wait_for_their_namespace_and_for_the_agent_of_their_cluster(stack: Run) -> None:
     for worker in WORKERS:
-        release = stack.named(f"{worker}-addons-release")
+        awaited = {stack.named(f"{worker}-{name}").key for name in ("addons-namespace", "agent")}
 
-        assert release.dependencies == {stack.named(f"{worker}-addons-namespace").key}
+        assert stack.named(f"{worker}-addons-release").dependencies == awaited
 
 
 def test_workers_do_not_wait_for_each_other(stack: Run) -> None:
@@ -180,11 +182,8 @@ def test_addons_run_without_the_agent(stack: Run) -> None:
     values = unwrapped(stack.named("cluster-1-addons-release").inputs["values"])
 
     assert values.pop("licenseKey") == LICENSE
-    assert values == {
-        "enterpriseAgent": {"enabled": False},
-        "rate-limiter": {"enabled": True},
-        "ext-auth-service": {"enabled": True},
-    }
+    assert values.pop("enterpriseAgent") == {"enabled": False}
+    assert {name: values[name]["enabled"] for name in values} == {"rate-limiter": True, "ext-auth-service": True}
 
 
 def test_every_release_keeps_no_crds_no_old_values_and_few_revisions(stack: Run) -> None:
@@ -313,6 +312,15 @@ class TestCertificates:
         for made in ("relay-root", "relay-server", "relay-signing"):
             assert stack.named(f"{made}-certificate").inputs["validityPeriodHours"] == 3650 * 24
 
+    @pytest.mark.parametrize("profile", ["strict", "compat"])
+    def test_every_certificate_has_a_subject_of_its_own(
+        self, config: dict[str, Any], deploy: Callable[..., Run], profile: str
+    ) -> None:
+        stack = deploy(config | {"pki": {"profile": profile}})
+        named = [*stack.of_type(":SelfSignedCert"), *stack.of_type(":CertRequest")]
+
+        assert len({certificate.inputs["subject"]["commonName"] for certificate in named}) == 3
+
     @pytest.mark.parametrize("certificate", ["relay-server-certificate", "relay-signing-certificate"])
     def test_what_the_root_issued_renews_by_itself(self, stack: Run, certificate: str) -> None:
         assert stack.named(certificate).inputs["earlyRenewalHours"] == 30 * 24
@@ -323,13 +331,97 @@ class TestCertificates:
         assert "earlyRenewalHours" not in root
         assert root["validityPeriodHours"] == 10 * 365 * 24
 
-    def test_renewed_certificates_restart_the_pods_that_mount_them(self, stack: Run) -> None:
-        networking = unwrapped(stack.named("management-release").inputs["values"])["enterprise-networking"]
-        agent = unwrapped(stack.named("cluster-1-agent").inputs["values"])
+    @pytest.mark.parametrize("trusts", ["relay-root-certificate", "relay-identity-token"])
+    def test_a_new_root_or_token_restarts_the_pods_that_trust_it(
+        self, stack: Run, config: dict[str, Any], deploy: Callable[..., Run], made: Made, trusts: str
+    ) -> None:
+        made(trusts)
 
-        for deployment in (networking["enterpriseNetworking"], agent["enterpriseAgent"]):
-            annotations = deployment["deploymentOverrides"]["spec"]["template"]["metadata"]["annotations"]
-            assert len(annotations[product.CERTIFICATES_ANNOTATION]) == 64
+        assert restarted(stack, deploy(config)) == {"enterprise-networking", "dashboard", "agent"}
+
+    @pytest.mark.parametrize("trusts", ["relay-server-certificate", "relay-signing-certificate"])
+    def test_a_renewed_certificate_restarts_the_management_plane_that_mounts_it(
+        self, stack: Run, config: dict[str, Any], deploy: Callable[..., Run], made: Made, trusts: str
+    ) -> None:
+        made(trusts)
+
+        assert restarted(stack, deploy(config)) == {"enterprise-networking", "dashboard"}
+
+    def test_a_new_root_ends_the_enrolment_of_every_agent(self, stack: Run) -> None:
+        for worker in WORKERS:
+            assert stack.named(f"{worker}-relay-root").after_update == (f"{worker}-end-of-enrolment",)
+            assert stack.named(f"{worker}-relay-root").key in stack.named(f"{worker}-agent").dependencies
+
+    def test_an_agent_with_a_certificate_of_ours_never_enrolled(
+        self, config: dict[str, Any], deploy: Callable[..., Run]
+    ) -> None:
+        stack = deploy(config | {"pki": {"clientCertificates": "perWorker"}})
+
+        assert {r.after_update for r in stack.registered} == {()}
+
+
+def test_a_new_licence_restarts_the_pods_that_read_it(
+    stack: Run, config: dict[str, Any], deploy: Callable[..., Run]
+) -> None:
+    renewed = deploy(config | {"licenseKey": "another"})
+
+    assert restarted(stack, renewed) == {"enterprise-networking", "dashboard", "rate-limiter", "ext-auth-service"}
+
+
+def test_another_revision_of_istio_restarts_the_addons_that_it_injects(
+    stack: Run, config: dict[str, Any], deploy: Callable[..., Run]
+) -> None:
+    moved = deploy(config | {"defaults": {"istio": {"revision": "1-12"}}})
+
+    assert restarted(stack, moved) == {"rate-limiter", "ext-auth-service"}
+
+
+def test_no_checksum_of_a_secret_is_shown(stack: Run) -> None:
+    for release in stack.of_type(":Release"):
+        if product.CHECKSUM_ANNOTATION in text(release):
+            assert is_secret(release.inputs["values"])
+    assert product.CHECKSUM_ANNOTATION in stack.named("fleet-record").inputs["data"]["masked"]
+
+
+def restarted(before: Run, after: Run) -> set[str]:
+    """What gets other pods on some cluster."""
+    return {name for name, checksum in checksums(after).items() if checksums(before)[name] != checksum}
+
+
+def checksums(stack: Run) -> dict[str, str]:
+    """What each Deployment with a checksum has, cluster-1's of the workers'."""
+    management = unwrapped(stack.named("management-release").inputs["values"])
+    agent = unwrapped(stack.named("cluster-1-agent").inputs["values"])
+    addons = unwrapped(stack.named("cluster-1-addons-release").inputs["values"])
+    overridden = {
+        "enterprise-networking": management["enterprise-networking"]["enterpriseNetworking"],
+        "dashboard": management["gloo-mesh-ui"]["dashboard"],
+        "agent": agent["enterpriseAgent"],
+    }
+    annotations = {
+        name: values["deploymentOverrides"]["spec"]["template"]["metadata"]["annotations"]
+        for name, values in overridden.items()
+    }
+    annotations |= {name: addons[name]["extraTemplateAnnotations"] for name in ("rate-limiter", "ext-auth-service")}
+    return {name: found[product.CHECKSUM_ANNOTATION] for name, found in annotations.items()}
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Made:
+    """Have the next deployment make one certificate or token anew."""
+
+    def made(name: str) -> None:
+        before = _Outputs.new_resource
+
+        def new_resource(self: _Outputs, args: MockResourceArgs) -> tuple[str, dict[str, Any]]:
+            resource_id, outputs = before(self, args)
+            if args.name == name:
+                outputs |= {key: f"another {outputs[key]}" for key in ("certPem", "result") if key in outputs}
+            return resource_id, outputs
+
+        monkeypatch.setattr(_Outputs, "new_resource", new_resource)
+
+    return made
 
 
 def on(stack: Run, provider: str, suffix: str) -> list[Registered]:

@@ -144,13 +144,13 @@ def test_a_downgrade_is_refused_with_what_is_deployed_and_what_to_write(stack: R
 def test_a_change_of_anything_but_the_version_looks_at_no_cluster(
     stack: Run, before: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("components.upgrade.connected", lambda _: pytest.fail("the cluster was asked"))
+    monkeypatch.setattr("components.removal.connected", lambda _: pytest.fail("the cluster was asked"))
 
     change(stack, before, {"version": "1.2.9"})
 
 
 def test_a_preview_of_an_upgrade_looks_at_no_cluster(stack: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("components.upgrade.connected", lambda _: pytest.fail("the cluster was asked"))
+    monkeypatch.setattr("components.removal.connected", lambda _: pytest.fail("the cluster was asked"))
 
     change(stack, {"version": "1.2.8"}, {"version": "1.2.9"})
 
@@ -176,3 +176,20 @@ def test_a_cluster_that_cant_be_asked_for_leftovers_is_a_warning_and_no_failure(
     (warning,) = warnings
     assert "cluster cluster-1 could not be removed" in warning
     assert "delete pod/enterprise-agent-test rolebinding/enterprise-agent-test" in warning
+
+
+def test_a_cluster_where_an_agents_certificate_cant_be_removed_is_a_warning_with_what_to_type(
+    stack: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warnings: list[str] = []
+    monkeypatch.setattr("pulumi.log.warn", warnings.append)
+    hook = stack.hooks["cluster-1-end-of-enrolment"]
+
+    # The test's kubeconfig leads nowhere.
+    asked: Any = hook(pulumi.ResourceHookArgs("urn", "id", "cluster-1-relay-root", "type"))
+    asyncio.run(asked)
+
+    (warning,) = warnings
+    assert "The agent on cluster cluster-1 keeps a certificate under the root that was" in warning
+    assert "-n gloo-mesh delete secret/relay-client-tls-secret &&" in warning
+    assert "-n gloo-mesh rollout restart deployment/enterprise-agent" in warning

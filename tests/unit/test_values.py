@@ -127,7 +127,7 @@ def test_values_beside_the_rules_are_the_users_own(release: Release, value: obje
             "rbac-webhook": {"createAdminRole": value},
         },
         "agent": {"relay": {"maxGrpcMessageSize": value}, "istiodSidecar": value},
-        "addons": {"rate-limiter": value, "relay": value},
+        "addons": {"rate-limiter": {"image": value}, "relay": value},
     }[release]
 
     assert list(undone("values", beside, release)) == []
