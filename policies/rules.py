@@ -6,7 +6,7 @@ vendor's names and nothing else: they hold for what arrives at the engine, whoev
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 import pulumi
@@ -25,7 +25,7 @@ LEAF_DAYS = 365
 
 _MANAGEMENT = "management"
 """The logical name of the management cluster's provider."""
-_ON_MANAGEMENT = ("ManagementPlane", "RelayExposure", "IstioGateway", "VirtualMesh", "Fleet")
+_ON_MANAGEMENT = ("RelayPki", "ManagementPlane", "RelayExposure", "IstioGateway", "VirtualMesh", "Fleet")
 _RELAY_KEYS = (product.RELAY_SERVER_SECRET, product.RELAY_SIGNING_SECRET, product.RELAY_ROOT_SECRET)
 
 # As the engine calls those that it makes by itself, of a plugin's version.
@@ -67,17 +67,18 @@ def own_provider(args: ResourceValidationArgs, report: ReportViolation) -> None:
 
 
 def authority_keys_on_management(args: ResourceValidationArgs, report: ReportViolation) -> None:
-    """No Secret elsewhere holds one of the relay's keys by name, or an authority's key by its content."""
+    """No Secret elsewhere holds one of the relay's keys by name, or by its content a key that is no client's."""
     provider = args.provider.name if args.provider else "default"
     if not _is_kind(args, "Secret") or provider == _MANAGEMENT:
         return
     name = known(args.props, "metadata", "name")
     content = secret_content(args.props)
-    if (name in _RELAY_KEYS and "tls.key" in content) or _holds_authority(content.values()):
+    relays = name in _RELAY_KEYS and ("tls.key" in content or any(map(_PRIVATE_KEY.search, content.values())))
+    if relays or _holds_authority(content):
         report(
-            f"{_described(args)} puts a private key of the relay, or of another authority, on {provider}: who holds "
-            "it can pose as the relay or let agents in. Workers get ca.crt and the token, and at most a "
-            "client's own pair; leave the key out, or give the Secret the management cluster's provider.",
+            f"{_described(args)} puts a private key of the relay, or one that isn't a client's beside it, on "
+            f"{provider}: who holds it may pose as the relay or let agents in. Workers get ca.crt and the token, and "
+            "at most a client's own pair; leave the key out, or give the Secret the management cluster's provider.",
             None,
         )
 
@@ -184,7 +185,9 @@ def injection(args: ResourceValidationArgs, report: ReportViolation) -> None:
         return
     name = at(args.props, "metadata", "name")
     labels = at(args.props, "metadata", "labels") or {}
-    injected = at(labels, "istio-injection") == "enabled" or "istio.io/rev" in set(labels)
+    # The first goes before the second, where a namespace has both (Istio documentation: sidecar injection).
+    enabled = at(labels, product.INJECTION_LABEL)
+    injected = enabled == "enabled" if enabled else product.REVISION_LABEL in set(labels)
     if name == product.ADDONS_NAMESPACE and not injected:
         report(
             f"{_described(args)} has no label for injection, so the addons stay outside the mesh. Write "
@@ -254,19 +257,28 @@ def _cluster(args: ResourceValidationArgs) -> str | None:
     return {"WorkerCluster": name, "Addons": name.removesuffix("-addons")}.get(component)
 
 
-def _holds_authority(texts: Iterable[str]) -> bool:
-    """Whether a private key among the PEMs is that of a certificate among them that may sign others."""
+def _holds_authority(content: Mapping[str, str]) -> bool:
+    """Whether a private key among the PEMs is that of a certificate that may sign others, or of none among them."""
     keys: list[object] = []
+    clients: list[object] = []
     authorities: list[object] = []
-    for block in _PEM.finditer("\n".join(texts)):
+    for block in _PEM.finditer("\n".join(content.values())):
         try:
             if block[1].endswith("PRIVATE KEY"):
                 keys.append(load_pem_private_key(block[0].encode(), None).public_key())
             elif block[1] == "CERTIFICATE":
                 certificate = x509.load_pem_x509_certificate(block[0].encode())
-                if certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
-                    authorities.append(certificate.public_key())
-        except (ValueError, TypeError, UnsupportedAlgorithm, x509.ExtensionNotFound):
-            # Encrypted, damaged or no authority: nothing that could be used as one.
+                (authorities if _may_sign(certificate) else clients).append(certificate.public_key())
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            # Encrypted or damaged: nothing that could be used.
             continue
-    return any(key in authorities for key in keys)
+    # Where something isn't known yet, that may be the certificate.
+    whole = all(content.values())
+    return any(key in authorities or (whole and key not in clients) for key in keys)
+
+
+def _may_sign(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False

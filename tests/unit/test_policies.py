@@ -173,6 +173,7 @@ def test_a_kubernetes_resource_without_a_provider_of_its_own_is_refused(pack: Pa
         ("ManagementPlane::management", "cluster-1", "management"),
         ("RelayExposure$gloo-mesh:index:IstioGateway::relay-exposure-istio", "cluster-1", "management"),
         ("Fleet::fleet", "cluster-1", "management"),
+        ("RelayPki::relay", "cluster-1", "management"),
     ],
 )
 def test_a_resource_that_goes_to_another_cluster_than_its_components_is_refused(
@@ -231,6 +232,19 @@ def test_any_authoritys_key_on_a_worker_is_refused_by_its_content(pack: Pack, co
     )
     assert own.key not in refusals(pack, "authority-keys-on-management", planted)[0]
     assert refusals(pack, "authority-keys-on-management", replace(planted, provider="management")) == []
+
+
+@pytest.mark.parametrize("name", ["relay-root-tls-secret", "cacerts"])
+def test_a_key_without_its_certificate_on_a_worker_is_refused_because_it_may_be_any(pack: Pack, name: str) -> None:
+    alone = {"root.key": issued(authority=True).key, "other.crt": issued(authority=False).certificate}
+
+    assert refused(pack, "authority-keys-on-management", kubernetes_secret(name, alone), name)
+
+
+def test_a_key_whose_certificate_is_about_to_be_made_may_lie_on_its_worker(pack: Pack) -> None:
+    renewed = {"tls.key": issued(authority=False).key, "tls.crt": UNKNOWN_STRING_VALUE}
+
+    assert refusals(pack, "authority-keys-on-management", kubernetes_secret("relay-client-tls-secret", renewed)) == []
 
 
 def test_an_agents_own_pair_beside_the_roots_certificate_may_lie_on_its_worker(pack: Pack) -> None:
@@ -411,7 +425,9 @@ def test_only_the_addons_namespace_is_injected(
     assert refusals(pack, "injection", namespace("gloo-mesh", labels)) == []
 
 
-@pytest.mark.parametrize("labels", [{}, {"istio-injection": "disabled"}])
+@pytest.mark.parametrize(
+    "labels", [{}, {"istio-injection": "disabled"}, {"istio-injection": "disabled", "istio.io/rev": "1-12"}]
+)
 def test_addons_outside_the_mesh_are_refused(pack: Pack, labels: dict[str, str]) -> None:
     addons = namespace("gloo-mesh-addons", labels)
 
