@@ -51,7 +51,10 @@ class Archive:
                 for path, text in sorted(files.items())
                 if "/crds/" in path and path.endswith((".yaml", ".yml"))
                 for document in yaml.load_all(text, yaml.CSafeLoader)
-                if isinstance(document, dict) and document.get("kind") == "CustomResourceDefinition"
+                if isinstance(document, dict)
+                and document.get("kind") == "CustomResourceDefinition"
+                # Without a name it is none, and KeyError says so.
+                and document["metadata"]["name"]
             ]
             return cls(str(metadata["name"]), str(metadata["version"]), _at_top(files, "values.yaml").decode(), crds)
         except (

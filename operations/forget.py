@@ -53,10 +53,7 @@ def farewell(deployment: Deployment, stack: str, name: str) -> Farewell:
     if state.pending(document):
         return Farewell(f"A crash left operations in the state. First: python -m operations recover --stack {stack}")
     if answer := _answer(deployment, document, name):
-        return Farewell(
-            f"{name} {answer}, so it isn't gone. To take a worker away: take its entry out of gloo-mesh:workers in "
-            f"{deployment.file.name}, then: python -m operations up --stack {stack}"
-        )
+        return Farewell(f"{name} {answer}, so it isn't gone. {_instead(deployment, stack, name)}")
     urns = set(_urns(document, name))
     registered = [
         entry["inputs"]["metadata"]["name"]
@@ -168,6 +165,18 @@ def _uid(document: State, namespace: str, name: str) -> str | None:
             if metadata["name"] == namespace:
                 return metadata["uid"]
     return None
+
+
+def _instead(deployment: Deployment, stack: str, name: str) -> str:
+    if name == MANAGEMENT:
+        return (
+            "Where that is the new cluster under the old one's name: kubectl config rename-context, write the new name "
+            f"at gloo-mesh:management in {deployment.file.name}, and run it again."
+        )
+    return (
+        f"To take a worker away: take its entry out of gloo-mesh:workers in {deployment.file.name}, then: "
+        f"python -m operations up --stack {stack}"
+    )
 
 
 def _next(deployment: Deployment, stack: str, name: str) -> str:

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from operations import backend, leftovers, lock
 from operations import recover as recovery
-from operations.console import JsonOption, StackOption, YesOption, err, out
+from operations.console import JsonOption, StackOption, err, out
 from operations.deployment import Deployment
 from operations.findings import tell
 from operations.stack import Stack
@@ -22,7 +22,7 @@ app = typer.Typer()
 @app.command(epilog="Example: python -m operations recover --stack prod --yes")
 def recover(
     stack: StackOption,
-    yes: YesOption = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Clear it away; without it nothing is written.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Remove a lock, too, whose holder can't be seen from here.")
     ] = False,

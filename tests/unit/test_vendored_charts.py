@@ -51,9 +51,16 @@ def damaged() -> bytes:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"not gzip", damaged(), packed({"a/b": "c"}), packed({"a/Chart.yaml": "["})],
+    [
+        b"",
+        b"not gzip",
+        damaged(),
+        packed({"a/b": "c"}),
+        packed({"a/Chart.yaml": "["}),
+        chart(more={"crds/x.yaml": "kind: CustomResourceDefinition\n"}),
+    ],
     # An archive's bytes have the time in them, and two workers of one run must know a test by one name.
-    ids=["empty", "no archive", "damaged", "no chart", "no YAML"],
+    ids=["empty", "no archive", "damaged", "no chart", "no YAML", "a CRD without a name"],
 )
 def test_a_file_that_is_no_chart_is_refused_by_name(content: bytes, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"x\.tgz is not a packed Helm chart"):
@@ -129,6 +136,21 @@ def test_both_charts_added_make_a_version_complete(tmp_path: Path) -> None:
 
     assert charts.verify(tmp_path) == []
     assert list(Charts.faults(tmp_path, "1.2.9")) == []
+
+
+def test_pulled_charts_come_from_the_vendors_layout_and_are_locked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in product.CHARTS:
+        (tmp_path / "repository" / name).mkdir(parents=True)
+        (tmp_path / "repository" / name / f"{name}-1.2.9.tgz").write_bytes(chart(name))
+    monkeypatch.setattr(product, "CHART_REPOSITORY", (tmp_path / "repository").as_uri())
+
+    charts.pull(tmp_path / "charts", "1.2.9")
+
+    assert charts.verify(tmp_path / "charts") == []
+    origins = {entry.name: entry.origin for entry in read_lock(tmp_path / "charts") if entry.name in product.CHARTS}
+    assert origins["enterprise-agent"].endswith("/repository/enterprise-agent/enterprise-agent-1.2.9.tgz")
 
 
 def test_adding_twice_keeps_one_entry_and_the_same_digests(tmp_path: Path) -> None:
