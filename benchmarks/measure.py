@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 
+from lab.cluster import end
+
 SAMPLE_SECONDS = 0.5
 
 
@@ -42,12 +44,17 @@ def timed(command: Sequence[str], environment: Mapping[str, str], folder: Path, 
         ) as process,
     ):
         peak = 0
-        while True:
-            # Waiting is the condition; the time-out is the sampling interval.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(SAMPLE_SECONDS)
-                break
-            peak = max(peak, _memory(process.pid))
+        try:
+            while True:
+                # Waiting is the condition; the time-out is the sampling interval.
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(SAMPLE_SECONDS)
+                    break
+                peak = max(peak, _memory(process.pid))
+        except KeyboardInterrupt:
+            # Whatever it has begun would go on in a lab that is taken away.
+            end([*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)])
+            raise
         seconds = time.monotonic() - began
         if process.returncode != code:
             told.seek(0)

@@ -1,5 +1,6 @@
 """What the tests of every room share: a lab of their own, and a look into its clusters."""
 
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,11 @@ import pytest
 
 from lab import plugins
 from lab.fleet import Lab
+
+
+def pytest_configure() -> None:
+    """A run that is ended politely takes its labs away, as one that is interrupted does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:

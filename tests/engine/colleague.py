@@ -55,16 +55,20 @@ class Colleague:
         before = self.get(what)
         before["metadata"] = {key: value for key, value in before["metadata"].items() if key not in SERVERS_OWN}
         self.kubectl("delete", *what.split())
-        yield
-        self.kubectl("create", "-f", "-", given=json.dumps(before))
+        try:
+            yield
+        finally:
+            self.kubectl("create", "-f", "-", given=json.dumps(before))
 
     @contextmanager
     def made(self, api_version: str, kind: str, name: str, content: Mapping[str, Any]) -> Iterator[None]:
         """Make an object, and delete it."""
         document = {"apiVersion": api_version, "kind": kind, "metadata": {"name": name}, **content}
         self.kubectl("create", "-f", "-", given=json.dumps(document))
-        yield
-        self.kubectl("delete", "-f", "-", given=json.dumps(document))
+        try:
+            yield
+        finally:
+            self.kubectl("delete", "-f", "-", given=json.dumps(document))
 
     @contextmanager
     def secret(self, name: str, content: Mapping[str, str]) -> Iterator[None]:
@@ -72,16 +76,20 @@ class Colleague:
         before = self.get(f"secret {name}")["data"]
         changed = {key: base64.b64encode(text.encode()).decode() for key, text in content.items()}
         self.patch(f"secret {name}", {"data": changed})
-        yield
-        self.patch(f"secret {name}", {"data": {key: before[key] for key in changed}})
+        try:
+            yield
+        finally:
+            self.patch(f"secret {name}", {"data": {key: before[key] for key in changed}})
 
     @contextmanager
     def upgraded(self, release: str, chart: Path, *options: str) -> Iterator[None]:
         """Upgrade a release, and roll it back."""
         revision = self.record(release).rpartition(".v")[2]
         self.helm("upgrade", release, str(chart), "--reuse-values", "--skip-crds", "--wait", *options)
-        yield
-        self.helm("rollback", release, revision, "--wait")
+        try:
+            yield
+        finally:
+            self.helm("rollback", release, revision, "--wait")
 
     def helm(self, *arguments: str) -> str:
         return self._run("helm", *arguments)

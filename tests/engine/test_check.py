@@ -154,8 +154,10 @@ def unready(site: Site) -> Iterator[None]:
     on = site.on(MANAGEMENT)
     pod = on.pod("dashboard")
     on.patch(f"pod {pod}", {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}, "--subresource=status")
-    yield
-    on.kubectl("delete", "pod", pod)
+    try:
+        yield
+    finally:
+        on.kubectl("delete", "pod", pod)
 
 
 @contextmanager
@@ -165,16 +167,20 @@ def outside_the_mesh(site: Site) -> Iterator[None]:
     on.kubectl("delete", "pod", on.pod("redis"))
     on.kubectl("rollout", "status", "deployment", "redis")
     on.kubectl("label", "namespace", ADDONS, "istio-injection=enabled")
-    yield
-    on.kubectl("delete", "pod", on.pod("redis"))
+    try:
+        yield
+    finally:
+        on.kubectl("delete", "pod", on.pod("redis"))
 
 
 @contextmanager
 def unlabelled(site: Site) -> Iterator[None]:
     on = site.on("cluster-2")
     on.kubectl("label", "namespace", ADDONS, "istio-injection-")
-    yield
-    on.kubectl("label", "namespace", ADDONS, "istio-injection=enabled")
+    try:
+        yield
+    finally:
+        on.kubectl("label", "namespace", ADDONS, "istio-injection=enabled")
 
 
 @contextmanager
@@ -194,10 +200,12 @@ def edited_mesh(site: Site) -> Iterator[None]:
     """Generations only rise, so the controller's stand-in has to take it in again."""
     on = site.on(MANAGEMENT)
     on.patch("virtualmeshes virtual-mesh", {"spec": {"globalAccessPolicy": "DISABLED"}})
-    yield
-    on.patch("virtualmeshes virtual-mesh", {"spec": {"globalAccessPolicy": "ENABLED"}})
-    generation = on.get("virtualmeshes virtual-mesh")["metadata"]["generation"]
-    on.patch("virtualmeshes virtual-mesh", {"status": {"observedGeneration": generation}}, "--subresource=status")
+    try:
+        yield
+    finally:
+        on.patch("virtualmeshes virtual-mesh", {"spec": {"globalAccessPolicy": "ENABLED"}})
+        generation = on.get("virtualmeshes virtual-mesh")["metadata"]["generation"]
+        on.patch("virtualmeshes virtual-mesh", {"status": {"observedGeneration": generation}}, "--subresource=status")
 
 
 @contextmanager
@@ -208,8 +216,12 @@ def refused_mesh(site: Site) -> Iterator[None]:
         {"status": {"state": "INVALID", "errors": ["no such mesh"]}},
         "--subresource=status",
     )
-    yield
-    on.patch("virtualmeshes virtual-mesh", {"status": {"state": "ACCEPTED", "errors": None}}, "--subresource=status")
+    try:
+        yield
+    finally:
+        on.patch(
+            "virtualmeshes virtual-mesh", {"status": {"state": "ACCEPTED", "errors": None}}, "--subresource=status"
+        )
 
 
 @contextmanager
@@ -232,15 +244,19 @@ def bounced(site: Site) -> Iterator[None]:
 def no_forwarding(site: Site) -> Iterator[None]:
     """kwok is the kubelet that a port-forward goes through."""
     processes.end([site.process(MANAGEMENT, "kwok-controller")])
-    yield
-    site.lab.start(MANAGEMENT)
+    try:
+        yield
+    finally:
+        site.lab.start(MANAGEMENT)
 
 
 @contextmanager
 def no_agent(site: Site) -> Iterator[None]:
     processes.end([site.process("cluster-2", "relay")])
-    yield
-    site.lab.start("cluster-2")
+    try:
+        yield
+    finally:
+        site.lab.start("cluster-2")
 
 
 @contextmanager
@@ -278,8 +294,10 @@ def led(elsewhere: Place | None) -> Planted:
         assert site.comes_to(set()) == set(), "the agent has to be connected"
         before = site.way.target
         site.way.target = lambda: elsewhere
-        yield
-        site.way.target = before
+        try:
+            yield
+        finally:
+            site.way.target = before
 
     return plant
 
@@ -350,8 +368,10 @@ def undeployed(site: Site) -> Iterator[None]:
     before = on.get("configmap gloo-mesh-fleet")["data"]["versions"]
     versions = {name: version for name, version in json.loads(before).items() if name != "cluster-2"}
     on.patch("configmap gloo-mesh-fleet", {"data": {"versions": json.dumps(versions)}})
-    yield
-    on.patch("configmap gloo-mesh-fleet", {"data": {"versions": before}})
+    try:
+        yield
+    finally:
+        on.patch("configmap gloo-mesh-fleet", {"data": {"versions": before}})
 
 
 @contextmanager
@@ -366,8 +386,10 @@ def failed_release(site: Site) -> Iterator[None]:
     on = site.on("cluster-2")
     record = on.record("enterprise-agent")
     on.kubectl("label", "secret", record, "status=failed", "--overwrite")
-    yield
-    on.kubectl("label", "secret", record, "status=deployed", "--overwrite")
+    try:
+        yield
+    finally:
+        on.kubectl("label", "secret", record, "status=deployed", "--overwrite")
 
 
 @contextmanager
@@ -395,10 +417,12 @@ def other_chart(site: Site) -> Iterator[None]:
     chart, on = altered / "enterprise-agent", site.on("cluster-2").within(ADDONS)
     (chart / "templates/theirs.yaml").write_text("{apiVersion: v1, kind: ConfigMap, metadata: {name: theirs}}")
     with on.upgraded("enterprise-agent-addons", chart):
-        yield
-        if [finding.kind.code for finding in site.told] == ["release-by-hand"]:
-            site.run(site.told[0].remedy)
-            on.kubectl("wait", "configmap/theirs", "--for=delete", "--timeout=60s")
+        try:
+            yield
+        finally:
+            if [finding.kind.code for finding in site.told] == ["release-by-hand"]:
+                site.run(site.told[0].remedy)
+                on.kubectl("wait", "configmap/theirs", "--for=delete", "--timeout=60s")
 
 
 def by_command(cluster: str, namespace: str, *kubectl: str) -> Planted:

@@ -55,8 +55,10 @@ def test_healthy_clusters_complete_though_one_hangs(fleet: Fleet) -> None:
 def test_a_slow_cluster_is_waited_for(fleet: Fleet, proxy: Proxy) -> None:
     before = known(fleet)
     proxy.delays[SICK] = 0.3
-    report = up_with_another_licence(fleet, "slow", fails=False)
-    proxy.delays.clear()
+    try:
+        report = up_with_another_licence(fleet, "slow", fails=False)
+    finally:
+        proxy.delays.clear()
 
     assert report["unreachable"] == {}
     assert changed(report, [SICK]) == {SICK: UPGRADED[SICK]}
@@ -66,11 +68,13 @@ def test_a_slow_cluster_is_waited_for(fleet: Fleet, proxy: Proxy) -> None:
 def test_healthy_clusters_complete_though_one_flaps(fleet: Fleet, proxy: Proxy) -> None:
     before = known(fleet)
     proxy.flapping.add(SICK)
-    report = up_with_another_licence(fleet, "flapping", fails=None)
-    proxy.flapping.clear()
+    try:
+        report = up_with_another_licence(fleet, "flapping", fails=None)
+    finally:
+        proxy.flapping.clear()
 
     assert_rest_is_done(fleet, report, "flapping", before)
-    fleet.up()
+    fleet.settle()
 
 
 def test_a_namespace_that_its_cluster_refuses_holds_up_that_worker_alone(fleet: Fleet) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psutil
@@ -341,6 +341,9 @@ def up(fleet: Fleet) -> Iterator[subprocess.Popen[str]]:
         try:
             yield running
         finally:
+            # The command's own end would leave Pulumi's CLI and the providers below it, and with them the lock.
+            with suppress(psutil.NoSuchProcess):
+                end(*psutil.Process(running.pid).children(recursive=True))
             running.kill()
             for thread in reading:
                 thread.join()

@@ -6,6 +6,7 @@ import threading
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from lab.cluster import components
 from lab.fleet import MANAGEMENT, Lab
 from lab.kubeconfig import DEPLOYER
 from lab.proxy import Proxy, Write
+from tests.awaiting import awaited
 
 pytestmark = pytest.mark.lab
 LAB_WORKERS = 0
@@ -133,7 +135,19 @@ def test_a_watch_tells_of_what_happens_while_it_lasts(proxy: Proxy, core: Any) -
     core.create_namespaced_config_map("default", config_map("watched"))
 
     assert seen.wait(20)
-    assert proxy.idle() >= 0
+
+
+def test_nothing_is_idle_while_a_request_is_under_way(proxy: Proxy, core: Any) -> None:
+    proxy.delays[MANAGEMENT] = 2
+    try:
+        with ThreadPoolExecutor(1) as apart:
+            asked = apart.submit(core.list_namespaced_config_map, "default")
+            awaited(lambda: proxy.idle() == 0, 10)
+            asked.result()
+    finally:
+        proxy.delays.clear()
+
+    awaited(lambda: proxy.idle() > 0.1, 10)
 
 
 def test_a_flapping_cluster_refuses_every_other_connection(proxy: Proxy) -> None:

@@ -168,7 +168,7 @@ def test_a_patch_waits_for_an_address_and_gives_its_fields_back(
     )
     core.create_namespaced_service(namespace, {"metadata": {"name": "plain"}, "spec": {"ports": ports}})
 
-    def program(service: str) -> None:
+    def program(service: str, within: str = "60s") -> None:
         patch = k8s.core.v1.ServicePatch(
             service,
             metadata={
@@ -177,7 +177,7 @@ def test_a_patch_waits_for_an_address_and_gives_its_fields_back(
                 "annotations": {"pulumi.com/waitFor": "jsonpath={.status.loadBalancer.ingress}"},
             },
             opts=pulumi.ResourceOptions.merge(
-                connect(), pulumi.ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(create="3s", update="3s"))
+                connect(), pulumi.ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(create=within, update=within))
             ),
         )
         pulumi.export("ingress", patch.status.apply(lambda status: status and status["load_balancer"]["ingress"]))
@@ -188,7 +188,7 @@ def test_a_patch_waits_for_an_address_and_gives_its_fields_back(
     assert trial.up(lambda: program("balanced"), refresh=True) == {}
 
     # What comes too late is in the state, and the next run waits again.
-    trial.failing_up(lambda: program("plain"))
+    trial.failing_up(lambda: program("plain", within="3s"))
     assert trial.state()["plain"]["initErrors"]
     core.patch_namespaced_service("plain", namespace, {"spec": {"type": "LoadBalancer"}})
     assert trial.up(lambda: program("plain")).items() >= {"plain": "update"}.items()
