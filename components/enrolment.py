@@ -5,6 +5,8 @@ agent's; it would show the old one for as long as that is there.
 """
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 import pulumi
 
@@ -14,13 +16,17 @@ from components.settings import ClusterSettings
 
 
 def end_of_enrolment(cluster: ClusterSettings, namespace: str) -> pulumi.ResourceHook:
-    """A hook for a worker's copy of the trust anchor: once that has changed, the agent has to ask anew.
+    """A hook for a worker's copy of the trust anchor: once that is another, the agent has to ask anew.
 
     Its release, which waits for the anchor, restarts it.
     """
     secret = f"secret/{product.RELAY_CLIENT_SECRET}"
 
-    async def forget(_: pulumi.ResourceHookArgs) -> None:
+    async def forget(change: pulumi.ResourceHookArgs) -> None:
+        before, after = _anchor(change.old_inputs), _anchor(change.new_inputs)
+        # Of what a recovery took in, nothing is known.
+        if before in (None, after):
+            return
         if kept := await asyncio.to_thread(removed, cluster, namespace, secret):
             pulumi.log.warn(
                 f"The agent on cluster {cluster.name} keeps a certificate under the root that was ({kept}). It asks "
@@ -29,3 +35,10 @@ def end_of_enrolment(cluster: ClusterSettings, namespace: str) -> pulumi.Resourc
             )
 
     return pulumi.ResourceHook(f"{cluster.name}-end-of-enrolment", forget)
+
+
+def _anchor(inputs: Mapping[str, Any] | None) -> str | None:
+    """The fingerprint that a copy of the trust anchor bears."""
+    metadata: Any = (inputs or {}).get("metadata") or {}
+    annotations: Any = metadata.get("annotations") or {}
+    return annotations.get(product.TRUST_ANCHOR_ANNOTATION)

@@ -99,7 +99,7 @@ def generated(name: str, args: GeneratedArgs, parent: pulumi.Resource) -> Certif
         max_path_length=1,
         set_subject_key_id=True,
         allowed_uses=["cert_signing", "crl_signing"],
-        # No early renewal: a new root is a staged rotation, never a side effect of an `up`.
+        # No early renewal: a new root is asked for (`up --renew relay-root`), never a side effect.
         validity_period_hours=10 * HOURS_PER_YEAR,
         subject={"common_name": f"{name}-root", "organization": args.namespace},
         opts=kept,

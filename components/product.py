@@ -101,6 +101,8 @@ CRD_HASH_ANNOTATION = "crd.solo.io/specHash"
 FLEET_CONFIG_MAP = "gloo-mesh-fleet"
 CHECKSUM_ANNOTATION = "gloo-mesh.fleet/checksum"
 """On a pod template: of what its pods read only as they start, so that a change of it restarts them."""
+TRUST_ANCHOR_ANNOTATION = "gloo-mesh.fleet/trust-anchor"
+"""On a worker's copy of the root: its fingerprint, which tells another root from a repair."""
 
 PLACEMENT_ANNOTATION = "gloo-mesh.fleet/placement"
 """On the addons' pod templates, for the post-renderer: where they may run and where their images come from."""

@@ -41,6 +41,10 @@ class RelayExposureArgs:
     """Told when no address appears."""
 
 
+class NotReadyError(pulumi.RunError):
+    """What may come with time, or with a change of the relay's: a pod that is ready, an address."""
+
+
 class RelayExposure(pulumi.ComponentResource):
     """The relay's address on the management cluster."""
 
@@ -140,16 +144,14 @@ class RelayExposure(pulumi.ComponentResource):
         self.node = endpoints.subsets.apply(lambda subsets: self._now_or_later(lambda: ready_node(called, subsets)))
         node = k8s.core.v1.Node.get(f"{self._name}-node", self.node, child)
         return service.spec.apply(
-            lambda spec: node.status.apply(
-                lambda status: self._now_or_later(lambda: node_address(called, port_name, spec, status))
-            )
+            lambda spec: node.status.apply(lambda status: node_address(called, port_name, spec, status))
         )
 
     def _now_or_later(self, find: Callable[[], str]) -> str:
-        """What is found; a preview leaves unknown what the relay lacks, as the run may be what mends the relay."""
+        """What is found; a preview leaves unknown what isn't ready, as the run may be what mends the relay."""
         try:
             return find()
-        except pulumi.RunError as lacking:
+        except NotReadyError as lacking:
             if self._args.relay.istio_gateway or not pulumi.runtime.is_dry_run():
                 raise
             pulumi.log.warn(
@@ -165,25 +167,26 @@ Status = k8s.core.v1.outputs.ServiceStatus | k8s.core.v1.outputs.ServiceStatusPa
 def balanced_address(service: str, port_name: str, spec: Spec, status: Status) -> str:
     """host:port of a load balancer: an IP (GKE) or a hostname (EKS) of the first entry that has one.
 
-    Raises RunError without a host or such a port: an agent would dial ":9900" for ever.
+    Raises RunError without such a port, NotReadyError without a host: an agent would dial ":9900" for ever.
     """
     ingress = status.load_balancer.ingress or [] if status and status.load_balancer else []
     host = next((entry.ip or entry.hostname for entry in ingress if entry.ip or entry.hostname), None)
     port = next((entry.port for entry in _ports(spec) if entry.name == port_name), None)
     if not host or not port:
-        raise _unusable(service, port_name, spec, f"{len(ingress)} load balancer addresses")
+        unusable = _unusable(service, port_name, spec, f"{len(ingress)} load balancer addresses")
+        raise NotReadyError(unusable) if port else pulumi.RunError(unusable)
     return _joined(host, port)
 
 
 def ready_node(service: str, subsets: Sequence[k8s.core.v1.outputs.EndpointSubset] | None) -> str:
     """The node of a ready pod of a Service, the first by name: another pod may move it, and every agent with it.
 
-    Raises RunError when there is none. Vendor page: a node port may lead nowhere on other nodes.
+    Raises NotReadyError when there is none. Vendor page: a node port may lead nowhere on other nodes.
     """
     ready = [address for subset in subsets or [] for address in subset.addresses or []]
     nodes = [address.node_name for address in ready if address.node_name]
     if not nodes:
-        raise pulumi.RunError(
+        raise NotReadyError(
             f"Service {service} has no ready pod on any node, so there is no node for agents to dial. Look at its "
             "pods, and run again when one is ready."
         )
@@ -200,7 +203,9 @@ def node_address(service: str, port_name: str, spec: Spec, status: k8s.core.v1.o
     host = next((known[kind] for kind in _NODE_ADDRESSES if kind in known), None)
     port = next((entry.node_port for entry in _ports(spec) if entry.name == port_name), None)
     if not host or not port:
-        raise _unusable(service, port_name, spec, f"a node with addresses of types {', '.join(known) or 'none'}")
+        raise pulumi.RunError(
+            _unusable(service, port_name, spec, f"a node with addresses of types {', '.join(known) or 'none'}")
+        )
     return _joined(host, port)
 
 
@@ -214,9 +219,9 @@ def _joined(host: str, port: float) -> str:
     return f"[{host}]:{int(port)}" if ":" in host else f"{host}:{int(port)}"
 
 
-def _unusable(service: str, port_name: str, spec: Spec, found: str) -> pulumi.RunError:
+def _unusable(service: str, port_name: str, spec: Spec, found: str) -> str:
     ports = ", ".join(f"{entry.name} {entry.port:g}" for entry in _ports(spec)) or "none"
-    return pulumi.RunError(
+    return (
         f"Service {service} gives agents nothing to dial: it is of type {spec.type if spec else 'unknown'}, has "
         f"{found} and the ports {ports}; needed are an address and a port named {port_name}. Mend that Service, or "
         "write how workers reach the relay under gloo-mesh:relay (service, istioGateway or address)."

@@ -3,7 +3,7 @@
 Owns that choice and the tokens. Istio's own CA is another matter and stays outside this program.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import pulumi
@@ -92,15 +92,16 @@ class RelayPki(pulumi.ComponentResource):
 
     def management_fingerprint(self) -> pulumi.Output[str]:
         """Of what relay and dashboard mount; an existing certificate is unknown here, but for the root."""
-        return self._fingerprint(self.certificates.server, self.certificates.signing, token=self.forwarding_token)
+        return self._fingerprint([self.certificates.server, self.certificates.signing], self.forwarding_token)
 
     def worker_fingerprint(self, worker: str) -> pulumi.Output[str]:
         """Of what a worker's agent mounts."""
-        return self._fingerprint(self.certificates.clients.get(worker))
+        return self._fingerprint([self.certificates.clients.get(worker)])
 
-    def _fingerprint(self, *pairs: Pair | None, token: pulumi.Output[str] | None = None) -> pulumi.Output[str]:
+    def _fingerprint(self, pairs: Iterable[Pair | None], *tokens: pulumi.Output[str]) -> pulumi.Output[str]:
         pems = [self.certificates.root.pem, *(pair.certificate.pem for pair in pairs if pair)]
-        tokens = [token for token in (self.identity_token, token) if token]
+        if self.identity_token:
+            pems.append(self.identity_token)
         return pulumi.Output.all(*pems, *tokens).apply(lambda texts: fingerprint(*texts))
 
     def _content(self, pair: Pair) -> Content:

@@ -18,8 +18,10 @@ def opaque_secret(
     namespace: pulumi.Input[str],
     content: Mapping[str, pulumi.Input[str]],
     opts: pulumi.ResourceOptions,
+    annotations: Mapping[str, pulumi.Input[str]] | None = None,
 ) -> k8s.core.v1.Secret:
     """An Opaque Secret of this content."""
-    return k8s.core.v1.Secret(
-        name, metadata={"name": secret_name, "namespace": namespace}, string_data=content, opts=opts
-    )
+    metadata: k8s.meta.v1.ObjectMetaArgsDict = {"name": secret_name, "namespace": namespace}
+    if annotations:
+        metadata["annotations"] = annotations
+    return k8s.core.v1.Secret(name, metadata=metadata, string_data=content, opts=opts)

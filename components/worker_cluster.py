@@ -22,6 +22,7 @@ from components.secrets import Reveal, opaque_secret
 from components.settings import WorkerClusterSettings
 from components.settings.clusters import layered
 from components.settings.fields import Values
+from components.settings.pem import fingerprint
 from components.settings.values import filled
 from components.values_digest import MASKED
 
@@ -67,14 +68,27 @@ class WorkerCluster(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         self.namespace = namespace(f"{name}-namespace", args.namespace, args.cluster.namespaces, self)
         within = self.namespace.name
-        ends = pulumi.ResourceHookBinding(after_update=[end_of_enrolment(args.cluster, args.namespace)])
-        enrols = pulumi.ResourceOptions(hooks=ends if args.pki.identity_token else None)
-        options = {product.RELAY_ROOT_SECRET: pulumi.ResourceOptions.merge(child, enrols)}
+        contents = args.pki.worker_secrets(args.cluster.name)
+        ends = [end_of_enrolment(args.cluster, args.namespace)] if args.pki.identity_token else []
+        anchor = opaque_secret(
+            f"{name}-{_SECRETS[product.RELAY_ROOT_SECRET]}",
+            product.RELAY_ROOT_SECRET,
+            within,
+            contents.pop(product.RELAY_ROOT_SECRET),
+            # An agent that lost its certificate before the relay has the new root would be out until that has it.
+            pulumi.ResourceOptions(
+                parent=self,
+                depends_on=[args.management.release],
+                hooks=pulumi.ResourceHookBinding(after_update=[*ends]),
+            ),
+            {product.TRUST_ANCHOR_ANNOTATION: args.pki.certificates.root.pem.apply(fingerprint)},
+        )
         secrets = [
-            opaque_secret(
-                f"{name}-{_SECRETS[secret_name]}", secret_name, within, content, options.get(secret_name, child)
-            )
-            for secret_name, content in args.pki.worker_secrets(args.cluster.name).items()
+            anchor,
+            *(
+                opaque_secret(f"{name}-{_SECRETS[secret_name]}", secret_name, within, content, child)
+                for secret_name, content in contents.items()
+            ),
         ]
         secrets += pull_secret(f"{name}-pull-secret", args.cluster.images, within, args.reveal, child)
         crds = crds_release(f"{name}-crds", args.charts, product.AGENT_CHART, within, args.before_upgrade, child)

@@ -23,7 +23,7 @@ from rich.console import Console
 from components.connection import HangingLoginError
 from components.settings import MANAGEMENT, ClusterSettings, Settings
 from components.settings import kubeconfig as kubeconfigs
-from operations import decryption, engine, leftovers, state
+from operations import decryption, engine, leftovers, renewals, state
 from operations.api import silence
 from operations.cli import last_error
 from operations.everywhere import unreachable
@@ -125,8 +125,12 @@ class Deployment:
         return list(map(state.name, urns))
 
     def renew(self, names: Collection[str]) -> None:
-        """Have preview and up make keys, with the certificates for them, or tokens anew; raises UsageError."""
-        known = state.renewable(self.exported)
+        """Have preview and up make keys, with the certificates for them, or tokens anew; raises UsageError.
+
+        A root takes every key along: what is issued anew for an old one would let in whoever has that.
+        """
+        keys = state.renewable(self.exported, state.KEY)
+        known = keys | state.renewable(self.exported, state.TOKEN)
         if unknown := sorted(set(names) - known.keys()):
             raise UsageError(
                 f"{self.name} has no {unknown[0]} to make anew; it has {', '.join(sorted(known)) or 'none'}."
@@ -136,7 +140,18 @@ class Deployment:
                 f"{kept[0]} is protected, because every cluster trusts it. To change it: set gloo-mesh:protect to "
                 f"false in {self.file.name}, run up, run this again, and set it back."
             )
-        self._renewed = [known[name]["urn"] for name in names]
+        if renewals.SIGNING in names and renewals.ROOT not in names:
+            raise UsageError(
+                f"{renewals.SIGNING} can't be made anew alone, as agents' certificates are verified by it; "
+                f"--renew {renewals.ROOT} takes it along."
+            )
+        taken = {*names, *keys} if renewals.ROOT in names else names
+        self._renewed = sorted(known[name]["urn"] for name in taken)
+
+    def made_anew(self, progress: Progress) -> list[str]:
+        """What a run has made anew, by logical name, so that it needn't be again."""
+        done = {name for cluster in progress.changed.values() for name in cluster}
+        return [name for name in map(state.name, self._renewed) if name in done]
 
     def preview(self) -> Progress:
         """What an `up` would change. Writes nothing to a cluster."""
@@ -193,6 +208,9 @@ class Deployment:
         self.unreachable = self.unreachable | silent
         for name, why in silent.items():
             self._console.print(f"{name} has stopped answering, so nothing is refreshed: {why}", markup=False)
+        if "replace" in options and not dry:
+            made = self.made_anew(progress)
+            options["replace"] = [urn for urn in self._renewed if state.name(urn) not in made]
         again = self._run(operation, dry=dry, refresh=False, **options)
         if not dry:
             again.continue_from(progress)

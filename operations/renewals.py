@@ -10,7 +10,7 @@ from components import product
 from components.settings import MANAGEMENT, ClusterSettings, Settings, pem
 
 Renewal = Literal["up", "rotation", "configuration", "issuer", "relay"]
-"""An `up`; a staged rotation; whoever supplies the configuration; whoever makes the Secret; the relay."""
+"""An `up`; an `up` that is asked for it; whoever supplies the configuration; whoever makes the Secret; the relay."""
 
 ROOT, SERVER, SIGNING, CLIENT = "relay-root", "relay-server", "relay-signing", "relay-client"
 SECRETS = {
@@ -54,7 +54,7 @@ def renewed(stack: str, settings: Settings, cluster: ClusterSettings, name: str,
         case "up":
             return f"{_up(stack)} (and on a schedule, more often than every {pem.SOON.days} days)"
         case "rotation":
-            return "plan a new root, as docs/own-pki.md says; no up makes one by itself"
+            return f"plan a new root, as docs/own-pki.md says: {_up(stack)} --renew {ROOT}"
         case "configuration":
             own = f"clients.{cluster.name}" if name == CLIENT else name.removeprefix("relay-")
             return f"give a new one at gloo-mesh:pki.{own}, then: {_up(stack)}"

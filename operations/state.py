@@ -76,13 +76,12 @@ def half_done(state: State) -> list[str]:
     ]
 
 
-def renewable(state: State) -> dict[str, Entry]:
-    """What can be made anew: keys, under the names of their certificates, which follow them, and tokens."""
-    kinds = {KEY: "-key", TOKEN: ""}
+def renewable(state: State, kind: str) -> dict[str, Entry]:
+    """The keys, under the names of their certificates, which follow them, or the tokens that can be made anew."""
     return {
-        name(entry["urn"]).removesuffix(kinds[entry["type"]]): entry
+        name(entry["urn"]).removesuffix("-key"): entry
         for entry in entries(state)
-        if entry["type"] in kinds and not entry.get("delete")
+        if entry["type"] == kind and not entry.get("delete")
     }
 
 

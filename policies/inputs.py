@@ -58,13 +58,13 @@ def wire(args: ResourceValidationArgs) -> Any:
     return unknown_checking_proxy(dict(serialize_properties(args.props)))
 
 
-def secret_content(inputs: Mapping[str, Any]) -> dict[str, str]:
-    """A Secret's keys with their decoded text, empty where it isn't known yet."""
-    content: dict[str, str] = {}
+def secret_content(inputs: Mapping[str, Any]) -> dict[str, str | None]:
+    """A Secret's keys with their decoded text, None where it isn't known yet."""
+    content: dict[str, str | None] = {}
     for field in ("data", "stringData"):
         for key in known(inputs, field) or {}:
-            text = str(known(inputs, field, key) or "")
-            content[key] = decoded(text) if field == "data" else text
+            text = known(inputs, field, key)
+            content[key] = text if text is None or field == "stringData" else decoded(str(text))
     return content
 
 

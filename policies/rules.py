@@ -73,8 +73,8 @@ def authority_keys_on_management(args: ResourceValidationArgs, report: ReportVio
         return
     name = known(args.props, "metadata", "name")
     content = secret_content(args.props)
-    relays = name in _RELAY_KEYS and ("tls.key" in content or any(map(_PRIVATE_KEY.search, content.values())))
-    if relays or _holds_authority(content):
+    keyed = "tls.key" in content or any(_PRIVATE_KEY.search(text or "") for text in content.values())
+    if (name in _RELAY_KEYS and keyed) or _holds_authority(content):
         report(
             f"{_described(args)} puts a private key of the relay, or one that isn't a client's beside it, on "
             f"{provider}: who holds it may pose as the relay or let agents in. Workers get ca.crt and the token, and "
@@ -257,12 +257,12 @@ def _cluster(args: ResourceValidationArgs) -> str | None:
     return {"WorkerCluster": name, "Addons": name.removesuffix("-addons")}.get(component)
 
 
-def _holds_authority(content: Mapping[str, str]) -> bool:
+def _holds_authority(content: Mapping[str, str | None]) -> bool:
     """Whether a private key among the PEMs is that of a certificate that may sign others, or of none among them."""
     keys: list[object] = []
     clients: list[object] = []
     authorities: list[object] = []
-    for block in _PEM.finditer("\n".join(content.values())):
+    for block in _PEM.finditer("\n".join(text or "" for text in content.values())):
         try:
             if block[1].endswith("PRIVATE KEY"):
                 keys.append(load_pem_private_key(block[0].encode(), None).public_key())
@@ -273,7 +273,7 @@ def _holds_authority(content: Mapping[str, str]) -> bool:
             # Encrypted or damaged: nothing that could be used.
             continue
     # Where something isn't known yet, that may be the certificate.
-    whole = all(content.values())
+    whole = None not in content.values()
     return any(key in authorities or (whole and key not in clients) for key in keys)
 
 

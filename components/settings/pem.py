@@ -147,7 +147,7 @@ def end(certificate: str) -> str:
 
 
 def fingerprint(*texts: str) -> str:
-    """One sha256 over certificates and the like, in hex: it changes exactly when one of them does."""
+    """One sha256 over texts, in hex: it changes when one of them does."""
     return hashlib.sha256("".join(texts).encode()).hexdigest()
 
 

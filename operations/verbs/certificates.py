@@ -22,7 +22,7 @@ app = typer.Typer()
 
 RENEWED_BY: dict[ends.Renewal, str] = {
     "up": "operations up",
-    "rotation": "a new root, staged",
+    "rotation": "up --renew relay-root",
     "configuration": "whoever gave it to gloo-mesh:pki",
     "issuer": "whoever makes the Secret",
     "relay": "the relay",

@@ -25,8 +25,8 @@ RenewOption = Annotated[
     typer.Option(
         "--renew",
         metavar="NAME",
-        help="Make a key and its certificate, or a token, anew: relay-server, relay-signing, relay-client-WORKER, "
-        "relay-root, relay-identity-token or relay-forwarding-token. May be repeated.",
+        help="Make a key and its certificate, or a token, anew: relay-server, relay-client-WORKER, relay-root (with "
+        "all that is under it), relay-identity-token or relay-forwarding-token. May be repeated.",
     ),
 ]
 
@@ -150,6 +150,8 @@ def _finish(
 ) -> None:
     """Say how it went, and leave with the exit code that says the same; of `silent` clusters nobody knows."""
     failed = bool(progress.errors)
+    made = deployment.made_anew(progress) if verb == "changed" else []
+    again = f"it without --renew ({', '.join(made)}: done)" if made else "the same command again"
     if as_json:
         print_json(progress.report() | _report(deployment, findings))
     else:
@@ -174,8 +176,8 @@ def _finish(
         err.print(
             ending
             or f"Not done{' on ' + ', '.join(broken) if broken else ''}; what went well elsewhere stays. "
-            "Mend the cause and run the same command again."
+            f"Mend the cause and run {again}."
         )
     elif silent:
-        err.print(f"Nothing was refreshed. Run the same command again when every cluster answers: {', '.join(silent)}.")
+        err.print(f"Nothing was refreshed. Run {again} when every cluster answers: {', '.join(silent)}.")
     raise typer.Exit(1 if failed or silent else 0)

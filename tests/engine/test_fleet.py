@@ -33,6 +33,9 @@ RELAY_SECRETS = {
     "relay-identity-token-secret": {"token"},
     "relay-forwarding-identity-token-secret": {"token"},
 }
+KEYED = ("relay-server-tls-secret", "relay-tls-signing-secret")
+OURS = ("gloo", "enterprise", "dashboard", "rbac-webhook", "prometheus", "rate-limiter", "ext-auth", "redis")
+"""Parts of the names of everything that a deployment makes outside its namespaces."""
 ROOT_SECRET, TOKEN_SECRET = "relay-root-tls-secret", "relay-identity-token-secret"
 
 
@@ -494,6 +497,7 @@ def test_a_new_root_is_trusted_everywhere_after_one_up(fleet: Fleet, deployed: R
     status = {"status": {"loadBalancer": {"ingress": [{"ip": fleet.lab.address}]}}}
     fleet.core(MANAGEMENT).patch_namespaced_service_status("enterprise-networking", "gloo-mesh", status)
     before = fleet.secret(MANAGEMENT, ROOT_SECRET)
+    keys = {fleet.secret(MANAGEMENT, name)["tls.key"] for name in KEYED}
     workers, enrolled = set(fleet.registrations()), fleet.secret("cluster-1", CLIENT_SECRET)
 
     fleet.report("up", "--yes", "--renew", "relay-root")
@@ -503,6 +507,8 @@ def test_a_new_root_is_trusted_everywhere_after_one_up(fleet: Fleet, deployed: R
         assert fleet.secret(worker, ROOT_SECRET) == fleet.secret(MANAGEMENT, ROOT_SECRET)
     awaited(lambda: connected(fleet) == workers)
     assert fleet.secret("cluster-1", CLIENT_SECRET)["tls.key"] != enrolled["tls.key"]
+    # Whoever has an old key can't have it certified by the new root.
+    assert not keys & {fleet.secret(MANAGEMENT, name)["tls.key"] for name in KEYED}
     assert fleet.preview()["changes"] == {}
 
 
@@ -523,7 +529,7 @@ def test_a_removal_leaves_nothing_but_crds(fleet: Fleet, deployed: Report) -> No
         crds: Any = client.ApiextensionsV1Api(api).list_custom_resource_definition()
         left = [item.metadata.name for listed in everywhere for item in listed.items]
 
-        assert [name for name in left if "gloo" in name or "enterprise" in name or "dashboard" in name] == []
+        assert [name for name in left if any(part in name for part in OURS)] == []
         assert [crd.metadata.name for crd in crds.items if crd.metadata.name.endswith("solo.io")]
 
 
@@ -536,6 +542,7 @@ def test_no_address_in_time_is_told_with_service_cluster_and_remedy(fleet: Fleet
     for part in ("enterprise-networking", "gloo-mesh", "management", MANAGEMENT, "relay.readyWithin"):
         assert part in failed.stderr
     assert "Traceback" not in failed.stdout + failed.stderr
+    fleet.configure("relay", RELAY)
     fleet.up()
     assert fleet.preview()["changes"] == {}
 

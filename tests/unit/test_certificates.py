@@ -169,7 +169,10 @@ def test_a_root_is_due_in_its_last_half_year_because_a_new_one_is_planned(
     found = look()
 
     assert codes(found) == [("certificate-due", "management")]
-    assert found.findings[0].remedy == "plan a new root, as docs/own-pki.md says; no up makes one by itself"
+    assert (
+        found.findings[0].remedy
+        == "plan a new root, as docs/own-pki.md says: python -m operations up --stack test --renew relay-root"
+    )
 
 
 def test_a_certificate_ends_with_the_intermediate_below_it(fleet: Objects, look: Callable[..., Expiry]) -> None:

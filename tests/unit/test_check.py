@@ -324,7 +324,9 @@ def test_a_root_that_ended_is_not_for_an_up_to_renew(fleet: Fleet) -> None:
     found = list(certificates.management(view(fleet, "management", Answers({})), held(authority.root(ends=-DAY / 2))))
 
     remedies = {finding.remedy for finding in found if "ca.crt of Secret relay-root-tls-secret ended" in finding.what}
-    assert remedies == {"plan a new root, as docs/own-pki.md says; no up makes one by itself"}
+    assert remedies == {
+        "plan a new root, as docs/own-pki.md says: python -m operations up --stack test --renew relay-root"
+    }
 
 
 def test_a_rollout_that_hangs_is_not_ready_though_old_pods_are_available(fleet: Fleet) -> None:

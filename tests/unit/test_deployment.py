@@ -1,5 +1,6 @@
 """When a run is begun once more without a refresh, and when it isn't."""
 
+import json
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from pulumi.automation.events import EngineEvent, StdoutEngineEvent
 from rich.console import Console
 
 from components.settings import Settings
-from operations import deployment, state
+from operations import deployment, engine, state
 from operations.deployment import Deployment
 from operations.progress import Progress
 from operations.stack import UsageError
@@ -35,8 +36,11 @@ class Runs(Deployment):
         self._heard = 0
         self.refreshed: list[bool] = []
         self.replaced: list[list[str]] = []
+        self.options: list[dict[str, Any]] = []
         workspace = SimpleNamespace(env_vars={})
-        self._engine: Any = SimpleNamespace(preview=None, up=None, destroy=None, workspace=workspace)
+        self._engine: Any = SimpleNamespace(
+            preview=None, up=None, preview_destroy=None, destroy=None, workspace=workspace
+        )
         self._console = Console(quiet=True)
         self._endings = list(endings)
         self._asked = int(interrupted)
@@ -44,6 +48,7 @@ class Runs(Deployment):
     def _run(self, operation: Any, *, dry: bool, watch: Any = None, **options: Any) -> Progress:
         self.refreshed.append(options["refresh"])
         self.replaced.append(options.get("replace", []))
+        self.options.append(options)
         return self._endings.pop(0)
 
 
@@ -97,11 +102,45 @@ def test_nothing_follows_a_preview_that_was_interrupted(monkeypatch: pytest.Monk
         runs.preview()
 
 
+def test_a_removal_with_a_dead_cluster_refreshes_nothing_and_goes_on_past_what_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers(monkeypatch)
+    runs = Runs(ending(), ending())
+    runs.unreachable = {"cluster-1": "refused"}
+
+    runs.preview_removal()
+    runs.remove()
+
+    assert runs.refreshed == [False, False]
+    assert runs.options[-1]["continue_on_error"] is True
+
+
+def test_an_up_that_did_more_than_was_approved_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    approved = tmp_path / "approved.json"
+    approved.write_text(json.dumps({"stack": "prod", "preview": True, "errors": [], "clusters": {}}))
+    runs = Runs(ending(), ending(changed={"b": "create"}))
+    monkeypatch.setattr(verbs, "_open", lambda _: runs)
+    monkeypatch.setattr(runs, "preflight", lambda: SimpleNamespace(findings=[], stopping=[]), raising=False)
+    monkeypatch.setattr(runs, "renew", lambda _: None)
+
+    with pytest.raises(typer.Exit) as ended:
+        verbs.up("prod", approved=approved)
+
+    assert ended.value.exit_code == 1
+    assert runs.refreshed == [True, False]
+
+
+def test_more_workers_are_worked_on_at_once() -> None:
+    assert engine.parallel(100) > engine.parallel(8) > 8
+
+
 @pytest.fixture
 def made() -> Runs:
     """A deployment that has a root under protection, a server's key and a token, and is run twice."""
     urn = "urn:pulumi:prod::gloo-mesh::gloo-mesh:index:RelayPki$"
-    kinds = {"relay-root-key": state.KEY, "relay-server-key": state.KEY, "relay-identity-token": state.TOKEN}
+    keys = dict.fromkeys(("relay-root-key", "relay-server-key", "relay-signing-key"), state.KEY)
+    kinds = keys | {"relay-identity-token": state.TOKEN}
     entries = [{"urn": f"{urn}{kind}::{name}", "type": kind, "protect": "root" in name} for name, kind in kinds.items()]
     runs = Runs(ending(), ending())
     runs.exported = {"deployment": {"resources": entries}}
@@ -110,7 +149,9 @@ def made() -> Runs:
 
 
 def test_what_isnt_there_or_is_protected_is_not_made_anew(made: Runs) -> None:
-    with pytest.raises(UsageError, match=r"has no relay-token .* relay-identity-token, relay-root, relay-server\."):
+    with pytest.raises(
+        UsageError, match=r"has no relay-token .* relay-identity-token, relay-root, relay-server, relay-signing\."
+    ):
         made.renew(["relay-token"])
     with pytest.raises(UsageError, match=r"relay-root is protected.*Pulumi\.prod\.yaml"):
         made.renew(["relay-server", "relay-root"])
@@ -120,13 +161,50 @@ def test_what_isnt_there_or_is_protected_is_not_made_anew(made: Runs) -> None:
     assert made.replaced == [[]]
 
 
+def test_a_signing_key_is_not_made_anew_without_its_root(made: Runs) -> None:
+    with pytest.raises(UsageError, match="--renew relay-root takes it along"):
+        made.renew(["relay-signing"])
+
+
+def test_a_root_takes_every_key_along_and_no_token(made: Runs) -> None:
+    for entry in state.entries(made.exported):
+        entry["protect"] = False
+    made.renew(["relay-root"])
+
+    made.preview()
+
+    assert [[state.name(urn) for urn in run] for run in made.replaced] == [
+        ["relay-root-key", "relay-server-key", "relay-signing-key"]
+    ]
+
+
+def test_what_was_made_anew_is_not_made_again_by_the_same_command(
+    made: Runs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers(monkeypatch, False, False, False)
+    first = ending("cluster-1", changed={"relay-server-key": "replace"})
+    made._endings = [first, ending()]
+    made.renew(["relay-server", "relay-identity-token"])
+
+    done = made.up(ending())
+
+    assert [[state.name(urn) for urn in run] for run in made.replaced] == [
+        ["relay-identity-token", "relay-server-key"],
+        ["relay-identity-token"],
+    ]
+    done.errors.append("no")
+    with pytest.raises(typer.Exit):
+        verbs._finish(made, done, False, "changed")
+    assert "run it without --renew (relay-server-key: done)" in capsys.readouterr().err
+
+
 def test_an_up_makes_anew_what_its_preview_showed(made: Runs) -> None:
     made.renew(["relay-server", "relay-identity-token"])
 
     made.up(made.preview())
 
     assert [[state.name(urn) for urn in run] for run in made.replaced] == 2 * [
-        ["relay-server-key", "relay-identity-token"]
+        ["relay-identity-token", "relay-server-key"]
     ]
 
 
@@ -291,7 +369,7 @@ def test_a_preview_that_the_cli_refuses_could_not_look(monkeypatch: pytest.Monke
 
 
 def test_an_up_that_changes_nothing_ends_with_1_where_a_cluster_is_silent() -> None:
-    deployed: Any = SimpleNamespace(unreachable={"cluster-1": "refused"})
+    deployed: Any = SimpleNamespace(unreachable={"cluster-1": "refused"}, made_anew=lambda _: [])
 
     with pytest.raises(typer.Exit) as left:
         verbs._finish(deployed, ending(), False, "changed", silent=deployed.unreachable)

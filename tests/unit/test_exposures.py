@@ -10,7 +10,7 @@ from pulumi.runtime import rpc
 from pulumi.runtime.mocks import MockResourceArgs
 from pulumi_kubernetes.core.v1 import outputs
 
-from components.relay_exposure import balanced_address, node_address, ready_node
+from components.relay_exposure import NotReadyError, balanced_address, node_address, ready_node
 from components.settings import ConfigurationError, Settings
 from operations.program import _Outputs
 from tests.unit.conftest import Run
@@ -270,6 +270,14 @@ def test_a_relay_that_isnt_ready_is_a_warning_in_the_preview_of_the_run_that_may
     assert "unknown to a preview" in warned
     assert rpc.UNKNOWN in json.dumps(stack.named("cluster-1-agent").wire)
     assert stack.named("management-release").inputs["version"] == "1.2.9"
+
+
+def test_a_relay_without_its_port_fails_the_preview_because_no_time_brings_it() -> None:
+    ingress = balanced([outputs.LoadBalancerIngress(ip="203.0.113.7")])
+
+    with pytest.raises(pulumi.RunError) as lacking:
+        balanced_address("a/b", "grpc", spec(), ingress)
+    assert not isinstance(lacking.value, NotReadyError)
 
 
 def test_annotations_reach_the_relays_service_and_nothing_is_said_without_them(exposed: Exposed) -> None:

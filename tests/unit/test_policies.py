@@ -236,7 +236,7 @@ def test_any_authoritys_key_on_a_worker_is_refused_by_its_content(pack: Pack, co
 
 @pytest.mark.parametrize("name", ["relay-root-tls-secret", "cacerts"])
 def test_a_key_without_its_certificate_on_a_worker_is_refused_because_it_may_be_any(pack: Pack, name: str) -> None:
-    alone = {"root.key": issued(authority=True).key, "other.crt": issued(authority=False).certificate}
+    alone = {"root.key": issued(authority=True).key, "other.crt": issued(authority=False).certificate, "empty": ""}
 
     assert refused(pack, "authority-keys-on-management", kubernetes_secret(name, alone), name)
 

@@ -12,6 +12,8 @@ from operations.program import Registered, _Outputs, is_secret
 from tests.unit.conftest import LICENSE, Run
 
 WORKERS = ("cluster-1", "cluster-2")
+PAIRS = ("server", "signing")
+"""What the root issues for the management cluster."""
 Made = Callable[[str], None]
 
 
@@ -294,6 +296,13 @@ class TestCertificates:
         assert "server_auth" not in signing["allowedUses"]
         assert "cert_signing" in signing["allowedUses"]
 
+    def test_strict_keys_and_lifetimes_are_those_of_its_profile(self, stack: Run) -> None:
+        years = {name: stack.named(f"relay-{name}-certificate").inputs["validityPeriodHours"] for name in PAIRS}
+
+        assert {stack.named(f"relay-{name}-key").inputs["rsaBits"] for name in PAIRS} == {3072}
+        assert years == {"server": 365 * 24, "signing": 5 * 365 * 24}
+        assert stack.named("relay-root-certificate").inputs["maxPathLength"] == 1
+
     def test_strict_names_the_server_in_full(self, stack: Run) -> None:
         names = stack.named("relay-server-request").inputs["dnsNames"]
 
@@ -351,6 +360,8 @@ class TestCertificates:
         for worker in WORKERS:
             assert stack.named(f"{worker}-relay-root").after_update == (f"{worker}-end-of-enrolment",)
             assert stack.named(f"{worker}-relay-root").key in stack.named(f"{worker}-agent").dependencies
+            # Else it would end before the relay has that root.
+            assert stack.named("management-release").key in stack.named(f"{worker}-relay-root").dependencies
 
     def test_an_agent_with_a_certificate_of_ours_never_enrolled(
         self, config: dict[str, Any], deploy: Callable[..., Run]

@@ -9,6 +9,7 @@ from typing import Any
 import pulumi
 import pytest
 
+from components import product
 from components.charts import read_lock, write_lock
 from components.settings import Settings
 from components.upgrade import before_upgrade
@@ -186,10 +187,28 @@ def test_a_cluster_where_an_agents_certificate_cant_be_removed_is_a_warning_with
     hook = stack.hooks["cluster-1-end-of-enrolment"]
 
     # The test's kubeconfig leads nowhere.
-    asked: Any = hook(pulumi.ResourceHookArgs("urn", "id", "cluster-1-relay-root", "type"))
-    asyncio.run(asked)
+    rooted(hook, "another", "this")
 
     (warning,) = warnings
     assert "The agent on cluster cluster-1 keeps a certificate under the root that was" in warning
     assert "-n gloo-mesh delete secret/relay-client-tls-secret &&" in warning
     assert "-n gloo-mesh rollout restart deployment/enterprise-agent" in warning
+
+
+@pytest.mark.parametrize("before", ["this", None])
+def test_a_trust_anchor_that_is_repaired_or_taken_in_ends_no_enrolment(
+    stack: Run, monkeypatch: pytest.MonkeyPatch, before: str | None
+) -> None:
+    monkeypatch.setattr("components.removal.connected", lambda _: pytest.fail("the cluster was asked"))
+
+    rooted(stack.hooks["cluster-1-end-of-enrolment"], before, "this")
+
+
+def rooted(hook: Any, before: str | None, after: str) -> None:
+    """What the engine does after it updated a worker's copy of the root."""
+    old, new = (
+        {"metadata": {"annotations": {product.TRUST_ANCHOR_ANNOTATION: root}} if root else {"name": "x"}}
+        for root in (before, after)
+    )
+    asked: Any = hook(pulumi.ResourceHookArgs("urn", "id", "cluster-1-relay-root", "type", new, old))
+    asyncio.run(asked)
