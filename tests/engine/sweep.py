@@ -148,7 +148,7 @@ class Sweep:
         began = time.monotonic()
         self._put_back(point.run)
         self.fleet.configure("version", VERSIONS[point.run])
-        write, left = self._killed(point)
+        write, left, complaint = self._killed(point)
         if write:
             outcome.write = f"{write.cluster}: {write.method} {write.path.partition('?')[0]}"
             try:
@@ -157,12 +157,12 @@ class Sweep:
                 # The CLI can't read the state any more, say; the points after this one start from a whole one.
                 outcome.faults.append(str(error))
         else:
-            outcome.faults.append("nobody was killed: the up never came to this write")
+            outcome.faults += ["nobody was killed: the up never came to this write", *complaint]
         outcome.seconds = round(time.monotonic() - began, 1)
         return outcome
 
-    def _killed(self, point: Point) -> tuple[Write | None, list[psutil.Process]]:
-        """Run an `up` and kill around a write of it: the write, if there was one, and what was running then."""
+    def _killed(self, point: Point) -> tuple[Write | None, list[psutil.Process], list[str]]:
+        """Run an `up` and kill around a write of it: that, if there was one, what was running then, and its words."""
         reached: list[Write] = []
         family: list[psutil.Process] = []
         returned: list[threading.Thread] = []
@@ -177,7 +177,7 @@ class Sweep:
                     case "program":
                         doomed = [program]
                     case "provider":
-                        doomed = [_sender(cli, write.port)]
+                        doomed = [_sender(program, cli, write.port)]
                     case _:
                         below = self.lab.root / "kwok/clusters" / write.cluster
                         doomed = [process for _, name, process in components(below) if name == "kube-apiserver"]
@@ -193,11 +193,11 @@ class Sweep:
                     raise ConnectionAbortedError
 
             self.proxy.count(point.moment, lambda write: write.number == point.number, kill)
-            _ended(running)
+            _, complaint = _ended(running)
             self.proxy.count()
         for thread in returned:
             thread.join()
-        return (reached[0] if reached else None), family
+        return (reached[0] if reached else None), family, complaint
 
     def _converged(self, point: Point, left: list[psutil.Process]) -> Iterator[str]:
         """A sentence for everything that isn't as it would be had nobody been killed."""
@@ -336,8 +336,13 @@ def _ended(running: subprocess.Popen[str]) -> tuple[str, list[str]]:
     return told, [f"{verb} ended with {running.returncode}: {' | '.join(lines[:3])[:600]}"]
 
 
-def _sender(cli: psutil.Process, port: int) -> psutil.Process:
-    """The provider that a connection came from, or from a process of its own."""
+def _sender(program: psutil.Process, cli: psutil.Process, port: int) -> psutil.Process:
+    """The provider that a connection came from, or from a process of its own.
+
+    The program itself where it deletes what others left.
+    """
+    if any(connection.laddr.port == port for connection in program.net_connections("tcp")):
+        return program
     for provider in cli.children():
         for process in (provider, *provider.children(recursive=True)):
             with contextlib.suppress(psutil.Error):
