@@ -4,6 +4,8 @@ Nothing here knows Pulumi. Every name is the vendor's, so that `meshctl`, the ve
 support engineer find what they expect. A later generation (2.x) would be a second file like this one.
 """
 
+from collections.abc import Mapping
+
 SUPPORTED_MAJOR = "1"
 
 MANAGEMENT_CHART = "gloo-mesh-enterprise"
@@ -119,6 +121,15 @@ def crds_chart(chart: str) -> str:
 def injection(revision: str | None) -> dict[str, str]:
     """The label of a namespace that Istio, or one revision of it, injects."""
     return {REVISION_LABEL: revision} if revision else {INJECTION_LABEL: "enabled"}
+
+
+def injected_by(labels: Mapping[str, str]) -> str | None:
+    """The label by which Istio injects a namespace; where both are there, it goes by the first."""
+    # As a set, because a policy's labels may have values that can't be looked at yet.
+    there = set(labels)
+    if INJECTION_LABEL in there:
+        return INJECTION_LABEL if labels[INJECTION_LABEL] == "enabled" else None
+    return REVISION_LABEL if REVISION_LABEL in there else None
 
 
 def mesh(cluster: str, istio_namespace: str, revision: str | None) -> str:

@@ -185,9 +185,7 @@ def injection(args: ResourceValidationArgs, report: ReportViolation) -> None:
         return
     name = at(args.props, "metadata", "name")
     labels = at(args.props, "metadata", "labels") or {}
-    # The first goes before the second, where a namespace has both (Istio documentation: sidecar injection).
-    enabled = at(labels, product.INJECTION_LABEL)
-    injected = enabled == "enabled" if enabled else product.REVISION_LABEL in set(labels)
+    injected = product.injected_by(labels)
     if name == product.ADDONS_NAMESPACE and not injected:
         report(
             f"{_described(args)} has no label for injection, so the addons stay outside the mesh. Write "

@@ -95,10 +95,7 @@ def worker(cluster: WorkerClusterSettings, api: Api) -> Iterator[Finding]:
 def injected(cluster: ClusterSettings, name: str, namespace: Mapping[str, Any] | None) -> Iterator[Finding]:
     """Whether Istio injects the namespace of relay or agent, whose metadata is given."""
     labels: dict[str, str] = (namespace or {}).get("labels") or {}
-    injection = labels.get(product.INJECTION_LABEL)
-    # Where both are, Istio goes by the first.
-    label = product.REVISION_LABEL if injection is None else product.INJECTION_LABEL
-    if injection == "enabled" or (injection is None and label in labels):
+    if label := product.injected_by(labels):
         yield INJECTED.found(
             cluster.name,
             f"Namespace {name} on {cluster.name} (context {cluster.context}) is labelled {label}={labels[label]}.",
