@@ -5,7 +5,7 @@ What is looked at, and what is wrong with it, is told in a file a noun.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from components import product
@@ -59,11 +59,18 @@ class Cluster:
     """What its agent dials."""
     certified: bool = True
     """Whether its agent's certificate is where the agent keeps it."""
+    gauges: Gauges | None = None
+    """What the relay says of the workers; of the management cluster alone."""
 
     def report(self) -> dict[str, Any]:
         """For machines."""
-        told = ("version", "image", "ready", "pull", "push")
-        return {name: value for name, value in asdict(self).items() if name in told}
+        return {
+            "version": self.version,
+            "image": self.image,
+            "ready": self.ready,
+            "pull": self.pull,
+            "push": self.push,
+        }
 
 
 @dataclass(frozen=True)
@@ -82,9 +89,8 @@ def check(stack: str, settings: Settings) -> Checked:
     # What others are compared with has to come from one look: a management cluster that failed it is not seen.
     asked = [cluster for cluster in settings.clusters if cluster.name not in first.unseen]
     looked = everywhere.look(asked, lambda cluster, api: _seen(View(cluster, api, fleet)), SECONDS)
+    seen = looked.seen
     findings = [_unseen(fleet, name, error) for name, error in {**first.unseen, **looked.unseen}.items()]
-    seen = {name: cluster for name, (cluster, _) in looked.seen.items()}
-    found = next((found for _, found in looked.seen.values() if found), None)
     if fleet.record is None and settings.management_cluster.name in seen:
         findings.append(_unrecorded(fleet))
         if not any(cluster.version for cluster in seen.values()):
@@ -93,7 +99,7 @@ def check(stack: str, settings: Settings) -> Checked:
         # Where no up has been yet, everything is missing.
         reached = name in fleet.record.versions if fleet.record else cluster.version
         findings += cluster.findings if reached else []
-    findings += _between(fleet, seen, found)
+    findings += _between(fleet, seen)
     order = [cluster.name for cluster in settings.clusters]
     findings.sort(key=lambda finding: order.index(finding.where) if finding.where in order else len(order))
     return Checked(seen, findings)
@@ -112,9 +118,8 @@ def _fleet(stack: str, settings: Settings) -> Looked[Fleet]:
     return everywhere.look([settings.management_cluster], first, SECONDS)
 
 
-def _seen(view: View) -> tuple[Cluster, Gauges | None]:
-    """One cluster, and of the management cluster what the relay says of the others."""
-    cluster, found = Cluster(), None
+def _seen(view: View) -> Cluster:
+    cluster = Cluster()
     deployed = releases.deployed(view)
     own = product.AGENT_RELEASE if view.worker else product.MANAGEMENT_RELEASE
     cluster.version = deployed[own].version if own in deployed else None
@@ -140,15 +145,16 @@ def _seen(view: View) -> tuple[Cluster, Gauges | None]:
         cluster.findings += certificates.management(view, view.fleet.trust)
         cluster.findings += mesh.policies(view)
         try:
-            found = relay.gauges(view)
+            cluster.gauges = relay.gauges(view)
         except Unanswered as error:
             cluster.findings.append(relay.metrics_unread(view, error))
-    return cluster, found
+    return cluster
 
 
-def _between(fleet: Fleet, seen: dict[str, Cluster], found: Gauges | None) -> Iterator[Finding]:
+def _between(fleet: Fleet, seen: dict[str, Cluster]) -> Iterator[Finding]:
     """What shows between clusters."""
     management = fleet.settings.management_cluster.name
+    found = seen[management].gauges if management in seen else None
     workers = {name: cluster for name, cluster in seen.items() if name != management}
     if found:
         for name, cluster in workers.items():
