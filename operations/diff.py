@@ -7,17 +7,17 @@ it differs.
 
 import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from components.connection import reason
 from components.settings import ClusterSettings, Settings, configured, encrypted
 from components.versions import is_downgrade
-from operations import crds, decryption
+from operations import crds, decryption, everywhere
 from operations.api import Api, Refused, Unanswered
 from operations.objects import SERVERS_OWN, differences, merged, written
 from operations.releases import Deployed, Key, Manifest, deployed
-from operations.rendering import Wanted, rendered, wanted
+from operations.rendering import Wanted, helm_command, rendered, wanted
 from operations.stack import Stack
 
 SECONDS = 180
@@ -75,38 +75,42 @@ def diff(stack: Stack, version: str) -> dict[str, ClusterDiff]:
     config |= decryption.certificates(stack, settings) | decryption.kubeconfigs(stack, settings)
     settings = Settings.parse(config, secret)
     releases = sorted(wanted(stack.name, config, secret), key=lambda release: release.name)
-    clusters = settings.clusters
+    helm = helm_command()
+    # Of a cluster that fails midway, what was seen until then is told, too.
+    found = {cluster.name: ClusterDiff() for cluster in settings.clusters}
 
-    def look(cluster: ClusterSettings) -> ClusterDiff:
-        return _on(cluster, [release for release in releases if release.cluster == cluster.name])
-
-    with ThreadPoolExecutor(max_workers=min(16, len(clusters))) as pool:
-        return dict(zip((cluster.name for cluster in clusters), pool.map(look, clusters), strict=True))
-
-
-def _on(cluster: ClusterSettings, releases: list[Wanted]) -> ClusterDiff:
-    found = ClusterDiff()
-    try:
-        api = Api(cluster, SECONDS)
+    def at(cluster: ClusterSettings, api: Api) -> None:
         for release in releases:
-            live = deployed(api, release.namespace, release.name)
-            found.releases[release.name] = (live.version if live else None, release.version)
-            if live is None:
-                found.changes.append(Change(release.name, "Release", "added", ["all of it: it isn't deployed yet"], []))
-            elif is_downgrade(live.version, release.version):
-                reason = f"a downgrade from {live.version}, which `up` refuses"
-                found.changes.append(Change(release.name, "Release", "refused", [], [reason]))
-            else:
-                for change in _changes(api, release, live, rendered(cluster, release, live, api)):
-                    if change:
-                        found.changes.append(change)
-                    else:
-                        found.unchanged += 1
-    except Unanswered as error:
-        found.error = str(error)
-    except Refused as error:
-        found.error = f"{error.status} {error}"
+            if release.cluster == cluster.name:
+                _compare(found[cluster.name], helm, cluster, release, api)
+
+    for name, error in everywhere.look(settings.clusters, at, SECONDS).unseen.items():
+        found[name].error = _why(error)
     return found
+
+
+def _compare(found: ClusterDiff, helm: str, cluster: ClusterSettings, release: Wanted, api: Api) -> None:
+    """Add to `found` what would happen to one release."""
+    live = deployed(api, release.namespace, release.name)
+    found.releases[release.name] = (live.version if live else None, release.version)
+    if live is None:
+        found.changes.append(Change(release.name, "Release", "added", ["all of it: it isn't deployed yet"], []))
+    elif is_downgrade(live.version, release.version):
+        refusal = f"a downgrade from {live.version}, which `up` refuses"
+        found.changes.append(Change(release.name, "Release", "refused", [], [refusal]))
+    else:
+        for change in _changes(api, release, live, rendered(helm, cluster, release, live, api)):
+            if change:
+                found.changes.append(change)
+            else:
+                found.unchanged += 1
+
+
+def _why(error: Exception) -> str:
+    """In the server's or helm's own words, which are whole."""
+    if isinstance(error, Unanswered):
+        return str(error)
+    return f"{error.status} {error}" if isinstance(error, Refused) else reason(error)
 
 
 def _changes(api: Api, release: Wanted, live: Deployed, new: Mapping[Key, Manifest]) -> Iterator[Change | None]:

@@ -55,14 +55,19 @@ def wanted(stack: str, config: Mapping[str, object], secret: Collection[str]) ->
     ]
 
 
-def rendered(cluster: ClusterSettings, release: Wanted, live: Deployed, api: Api) -> dict[Key, Manifest]:
+def helm_command() -> str:
+    """Where Helm's command is; raises UsageError where it is nowhere."""
+    helm = shutil.which("helm")
+    if helm is None:
+        raise UsageError("Helm's command, `helm`, is not on PATH; diff renders charts with it. Install 3.13 or later.")
+    return helm
+
+
+def rendered(helm: str, cluster: ClusterSettings, release: Wanted, live: Deployed, api: Api) -> dict[Key, Manifest]:
     """The manifests that an upgrade would apply, hooks aside; helm asks the cluster, as charts do in `lookup`.
 
     Raises Unanswered with helm's own complaint, less anything that may be secret.
     """
-    helm = shutil.which("helm")
-    if helm is None:
-        raise UsageError("Helm's command, `helm`, is not on PATH; diff renders charts with it. Install 3.13 or later.")
     command = [helm, "upgrade", release.name, release.chart, "--namespace", release.namespace]
     command += ["--kube-context", cluster.context]
     command += ["--values", "-", "--reset-values", "--skip-crds", "--disable-openapi-validation"]

@@ -19,7 +19,7 @@ from operations.api import Unanswered
 from operations.diff import Change, ClusterDiff, differing
 from operations.objects import merged
 from operations.releases import Deployed, deployed
-from operations.rendering import Wanted, _filled, rendered, wanted
+from operations.rendering import Wanted, _filled, helm_command, rendered, wanted
 from operations.stack import UsageError
 from operations.verbs.diff import _print_diff
 from tests import authority
@@ -292,32 +292,33 @@ class Clock:
         return 10
 
 
-def helm(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A helm on PATH that keeps what it is given, then does as told."""
+def helm(folder: Path, script: str) -> str:
+    """A helm that keeps what it is given, then does as told."""
     (folder / "bin").mkdir()
-    (folder / "bin/helm").write_text(f'#!/bin/sh\necho "$@" > {folder}/argv\ncat > {folder}/stdin\n{script}\n')
-    (folder / "bin/helm").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+    file = folder / "bin/helm"
+    file.write_text(f'#!/bin/sh\necho "$@" > {folder}/argv\ncat > {folder}/stdin\n{script}\n')
+    file.chmod(0o755)
+    return str(file)
 
 
-def test_without_helm_the_sentence_says_so(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    cluster = Settings.parse(config, ("licenseKey",)).worker_clusters[0]
-    release = releases(config)["cluster-1", "enterprise-agent"]
+def test_without_helm_the_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
 
     with pytest.raises(UsageError, match="`helm`, is not on PATH"):
-        rendered(cluster, release, Deployed("1.2.9", {}, "", "gloo-mesh"), Clock())  # pyright: ignore[reportArgumentType]
+        helm_command()
 
 
 def test_opaque_values_are_rendered_as_deployed_and_reach_helm_by_stdin_alone(
-    config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: dict[str, Any], tmp_path: Path
 ) -> None:
     manifest = "{apiVersion: v1, kind: Service, metadata: {name: x}}"
-    helm(tmp_path, f"""echo '{json.dumps({"manifest": manifest})}'""", monkeypatch)
+    command = helm(tmp_path, f"""echo '{json.dumps({"manifest": manifest})}'""")
     cluster = Settings.parse(config, ("licenseKey",)).management_cluster
     release = releases(config)["management", "gloo-mesh-enterprise"]
 
-    found = rendered(cluster, release, Deployed("1.2.9", {"licenseKey": LICENSE}, "", "gloo-mesh"), Clock())  # pyright: ignore[reportArgumentType]
+    clock: Any = Clock()
+
+    found = rendered(command, cluster, release, Deployed("1.2.9", {"licenseKey": LICENSE}, "", "gloo-mesh"), clock)
 
     assert set(found) == {("", "Service", "gloo-mesh", "x")}
     assert json.loads((tmp_path / "stdin").read_text())["licenseKey"] == LICENSE
@@ -325,15 +326,15 @@ def test_opaque_values_are_rendered_as_deployed_and_reach_helm_by_stdin_alone(
     assert "--dry-run=server" in (tmp_path / "argv").read_text()
 
 
-def test_helms_complaint_repeats_no_value_that_may_be_secret(
-    config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    helm(tmp_path, f"echo 'Error: licence {LICENSE} is bad' >&2; exit 1", monkeypatch)
+def test_helms_complaint_repeats_no_value_that_may_be_secret(config: dict[str, Any], tmp_path: Path) -> None:
+    command = helm(tmp_path, f"echo 'Error: licence {LICENSE} is bad' >&2; exit 1")
     cluster = Settings.parse(config, ("licenseKey",)).management_cluster
     release = releases(config)["management", "gloo-mesh-enterprise"]
 
+    clock: Any = Clock()
+
     with pytest.raises(Unanswered) as failed:
-        rendered(cluster, release, Deployed("1.2.9", {"licenseKey": LICENSE}, "", "gloo-mesh"), Clock())  # pyright: ignore[reportArgumentType]
+        rendered(command, cluster, release, Deployed("1.2.9", {"licenseKey": LICENSE}, "", "gloo-mesh"), clock)
 
     assert str(failed.value) == "helm can't render gloo-mesh-enterprise 1.2.9: licence (secret) is bad"
 
@@ -366,23 +367,24 @@ def test_an_upgrade_that_failed_is_compared_with_what_is_in_force(config: dict[s
     assert live.version == "1.2.8"
 
 
-def looked(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, *records: dict[str, Any]) -> ClusterDiff:
+def looked(config: dict[str, Any], *records: dict[str, Any]) -> ClusterDiff:
     """What a diff of cluster-1's agent finds on a server with these records."""
     server: Any = Server(*records)
-    monkeypatch.setattr(differences, "Api", lambda *_: server)
+    found = ClusterDiff()
     cluster = Settings.parse(config, ("licenseKey",)).worker_clusters[0]
-    return differences._on(cluster, [releases(config)["cluster-1", "enterprise-agent"]])
+    differences._compare(found, "/nowhere", cluster, releases(config)["cluster-1", "enterprise-agent"], server)
+    return found
 
 
-def test_a_downgrade_is_flagged_and_not_rendered(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    found = looked(config, monkeypatch, record("1.2.10", 1, "deployed"))
+def test_a_downgrade_is_flagged_and_not_rendered(config: dict[str, Any]) -> None:
+    found = looked(config, record("1.2.10", 1, "deployed"))
 
     (change,) = found.changes
     assert (change.what, change.flagged) == ("refused", ["a downgrade from 1.2.10, which `up` refuses"])
 
 
-def test_a_release_that_isnt_deployed_yet_says_so(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    found = looked(config, monkeypatch)
+def test_a_release_that_isnt_deployed_yet_says_so(config: dict[str, Any]) -> None:
+    found = looked(config)
 
     (change,) = found.changes
     assert (change.what, change.flagged) == ("added", [])
@@ -415,7 +417,10 @@ def test_a_version_that_isnt_vendored_is_a_sentence_and_exit_2(stack_file: Path)
     assert "Traceback" not in done.stderr
 
 
-def test_clusters_that_cant_be_reached_are_sentences_and_exit_2(config: dict[str, Any], stack_file: Path) -> None:
+def test_clusters_that_cant_be_reached_are_sentences_and_exit_2(
+    stack_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{Path(helm(tmp_path, 'exit 1')).parent}:{os.environ['PATH']}")
     # The charts' folder is looked for from the project, where the commands run.
     document = yaml.safe_load(stack_file.read_text())
     document["config"]["gloo-mesh:charts"] = str(stack_file.parent / "charts")
