@@ -12,7 +12,7 @@ import json
 import runpy
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
@@ -39,7 +39,7 @@ def run() -> None:
     runpy.run_path(str(PROJECT_FOLDER / "__main__.py"), run_name="__main__")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Registered:
     """One resource as the program registered it; names instead of URNs."""
 
@@ -50,19 +50,19 @@ class Registered:
     """The provider's logical name; empty for a component."""
     dependencies: frozenset[str]
     """`type::name` of everything it waits for."""
-    protect: bool
-    aliases: tuple[str, ...]
+    protect: bool = False
+    aliases: tuple[str, ...] = ()
     """The types it had before."""
-    before_update: tuple[str, ...]
-    after_update: tuple[str, ...]
-    on_error: tuple[str, ...]
-    timeouts: tuple[str, str]
+    before_update: tuple[str, ...] = ()
+    after_update: tuple[str, ...] = ()
+    on_error: tuple[str, ...] = ()
+    timeouts: tuple[str, str] = ("", "")
     """Of create and update, as durations."""
-    read: str
+    read: str = ""
     """The id of what is read and not made; empty for everything else."""
-    inputs: dict[str, Any]
+    inputs: dict[str, Any] = field(default_factory=dict)
     """With secrets in the SDK's envelope, see `is_secret`."""
-    wire: dict[str, Any]
+    wire: dict[str, Any] = field(default_factory=dict)
     """The inputs as they travelled: there the envelope is around what is secret and nothing else."""
 
     @property
@@ -158,7 +158,6 @@ class Recorder(mocks.MockMonitor):
                     after_update=tuple(request.hooks.after_update),
                     on_error=tuple(request.hooks.on_error),
                     timeouts=(request.customTimeouts.create, request.customTimeouts.update),
-                    read="",
                     inputs=rpc.deserialize_properties(request.object),
                     wire=MessageToDict(request.object),
                 )
@@ -175,15 +174,7 @@ class Recorder(mocks.MockMonitor):
                 parent=_name(request.parent),
                 provider=_name(request.provider.rpartition("::")[0]),
                 dependencies=frozenset(map(_key, request.dependencies)),
-                protect=False,
-                aliases=(),
-                before_update=(),
-                after_update=(),
-                on_error=(),
-                timeouts=("", ""),
                 read=request.id,
-                inputs={},
-                wire={},
             )
         )
         return response
