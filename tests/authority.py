@@ -60,13 +60,14 @@ class Made:
 def root(
     name: str = "root",
     *,
+    names: Sequence[str] = (),
     ca: bool = True,
     path_length: int | None = None,
     signs: bool | None = True,
     ends: timedelta = 3650 * DAY,
 ) -> Made:
     """A certificate that vouches for itself."""
-    return _make(name, (), (), ca, path_length, signs, -DAY, ends, None, None)
+    return _make(name, names, (), ca, path_length, signs, -DAY, ends, None, None)
 
 
 def private_pem(key: CertificateIssuerPrivateKeyTypes, encryption: serialization.KeySerializationEncryption) -> str:

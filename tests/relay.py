@@ -3,7 +3,6 @@
 It completes handshakes and reads until the caller leaves; nothing of the relay's own protocol is spoken.
 """
 
-import datetime
 import socketserver
 import ssl
 import tempfile
@@ -12,9 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from tests.authority import root
 
 PATIENCE_SECONDS = 10
 
@@ -70,21 +67,5 @@ class Relay(socketserver.ThreadingTCPServer):
 
 def self_signed(*names: str) -> tuple[str, str]:
     """A certificate for these DNS names which is its own root, and its key, both PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, names[0])])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=5))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return certificate.public_bytes(serialization.Encoding.PEM).decode(), private.decode()
+    made = root(names[0], names=names, ca=False)
+    return made.pem, made.key_pem

@@ -11,17 +11,20 @@ from typing import Any
 
 import pytest
 import yaml
+from pulumi.runtime.mocks import MockResourceArgs
 
 from components.charts import Chart, digest, read_lock, required, write_lock
-from components.settings import ClusterSettings, Settings
-from operations import program
-from operations.program import Recorder, Registered
+from components.settings import ClusterSettings, ConfigurationError, Settings
+from operations import everywhere, program
+from operations.program import Recorder, Registered, is_secret
 
 LICENSE = "licence-canary-4711"
 VERSION = dict.fromkeys(
     ["major", "minor", "gitVersion", "gitCommit", "gitTreeState", "buildDate", "goVersion", "compiler", "platform"], "1"
 )
 CONTEXTS = ("mgmt-cluster", "cluster-1", "cluster-2", "cluster-3")
+Found = Callable[[MockResourceArgs, dict[str, Any]], dict[str, Any]]
+"""Of a resource and what a recorder has of it, the outputs that are others."""
 
 
 class Run:
@@ -78,10 +81,7 @@ def deploy() -> Callable[..., Run]:
     """Run the real `__main__.py` on a configuration, to the end of everything it started."""
 
     def deploy(config: Mapping[str, Any], secret: tuple[str, ...] = ("licenseKey",)) -> Run:
-        given = {
-            f"gloo-mesh:{key}": value if isinstance(value, str) else json.dumps(value) for key, value in config.items()
-        }
-        with program.recording("test", given, [f"gloo-mesh:{key}" for key in secret]) as recorder:
+        with program.recording("test", program.given(config), [f"gloo-mesh:{key}" for key in secret]) as recorder:
             program.drained(program.run)
         return Run(recorder)
 
@@ -92,6 +92,77 @@ def deploy() -> Callable[..., Run]:
 def stack(config: dict[str, Any], deploy: Callable[..., Run]) -> Run:
     """The seeds' fleet, run once."""
     return deploy(config)
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch) -> Callable[[Found], None]:
+    """Have the next deployment find something else of its resources than a recorder has."""
+
+    def found(other: Found) -> None:
+        before = program._Outputs.new_resource
+
+        def new_resource(self: program._Outputs, args: MockResourceArgs) -> tuple[str, dict[str, Any]]:
+            resource_id, outputs = before(self, args)
+            return resource_id, outputs | other(args, outputs)
+
+        monkeypatch.setattr(program._Outputs, "new_resource", new_resource)
+
+    return found
+
+
+def unwrapped(value: Any) -> Any:
+    """A recorded input without the SDK's envelope of secrets."""
+    return value["value"] if is_secret(value) else value
+
+
+def faults(config: Mapping[str, Any], secret: tuple[str, ...] = ("licenseKey",)) -> list[str]:
+    """What a configuration is refused for."""
+    with pytest.raises(ConfigurationError) as refused:
+        Settings.parse(config, secret)
+    return refused.value.faults
+
+
+def only_fault(config: Mapping[str, Any], secret: tuple[str, ...] = ("licenseKey",)) -> str:
+    (fault,) = faults(config, secret)
+    return fault
+
+
+class Answers:
+    """An API server that answers from a dictionary, by path; what is an exception there is raised."""
+
+    def __init__(self, held: Mapping[str, Any]) -> None:
+        self._held = held
+
+    def enter(self) -> None:
+        """It answers."""
+
+    def get(self, path: str) -> Any:
+        found = self._held.get(path)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def text(self, path: str) -> str:
+        return self.get(path)
+
+    def credentials(self) -> list[str]:
+        return ["kubeconfig-canary"]
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[str, Any]], None]:
+    """Have clusters answer from what each has, by name; one that is an exception isn't reached for it."""
+
+    def answering(fleet: Mapping[str, Any]) -> None:
+        def api(cluster: ClusterSettings, _seconds: float) -> Answers:
+            held = fleet[cluster.name]
+            if isinstance(held, Exception):
+                raise held
+            return Answers(held)
+
+        monkeypatch.setattr(everywhere, "Api", api)
+
+    return answering
 
 
 class Server:

@@ -4,16 +4,16 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import yaml
 
-from components.settings import ClusterSettings, Settings
+from components.settings import Settings
 from lab.plugins import REPOSITORY
-from operations import certificates, everywhere, licence
+from operations import certificates, licence
 from operations.api import Refused, Unanswered
 from operations.certificates import Certificate, Expiry
 from operations.stack import UsageError
@@ -66,26 +66,13 @@ def fleet() -> Objects:
 
 
 @pytest.fixture
-def look(fleet: Objects, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Expiry]:
-    """Look at it, `silent` clusters aside, with changes to the configuration."""
-    silent: dict[str, Exception] = {}
-
-    class Api:
-        def __init__(self, cluster: ClusterSettings, until: float) -> None:
-            if cluster.name in silent:
-                raise silent[cluster.name]
-            self._objects = fleet[cluster.name]
-
-        def enter(self) -> None:
-            """It answers."""
-
-        def get(self, path: str) -> Any:
-            return self._objects.get(path)
-
-    monkeypatch.setattr(everywhere, "Api", Api)
+def look(
+    fleet: Objects, config: dict[str, Any], answering: Callable[[Mapping[str, Any]], None]
+) -> Callable[..., Expiry]:
+    """Look at it, `unseen` clusters aside, with changes to the configuration."""
 
     def look(unseen: dict[str, Exception] | None = None, **changes: object) -> Expiry:
-        silent.update(unseen or {})
+        answering(fleet | (unseen or {}))
         return certificates.look("test", Settings.parse(config | changes, {"licenseKey"}))
 
     return look

@@ -17,9 +17,7 @@ from components.settings import ClusterSettings, Settings
 from components.settings.clusters import ImagesSettings, NamespacesSettings, ResourcesSettings
 from components.settings.fields import kubeconfig_source
 from operations.program import is_secret
-from tests.unit.conftest import CONTEXTS, Run
-from tests.unit.test_program import unwrapped
-from tests.unit.test_settings import only_fault
+from tests.unit.conftest import CONTEXTS, Run, only_fault, unwrapped
 
 HOME = pwd.getpwuid(os.getuid()).pw_dir
 KUBECONFIG = {"contexts": [{"name": name, "context": {"cluster": "c", "user": "u"}} for name in CONTEXTS]}

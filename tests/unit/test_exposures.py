@@ -7,14 +7,10 @@ from typing import Any
 import pulumi
 import pytest
 from pulumi.runtime import rpc
-from pulumi.runtime.mocks import MockResourceArgs
 from pulumi_kubernetes.core.v1 import outputs
 
 from components.relay_exposure import NotReadyError, balanced_address, node_address, ready_node
-from components.settings import ConfigurationError, Settings
-from operations.program import _Outputs
-from tests.unit.conftest import Run
-from tests.unit.test_program import unwrapped
+from tests.unit.conftest import Found, Run, faults, unwrapped
 
 GATEWAY: dict[str, Any] = {"istioGateway": {}}
 NODE_PORT_GATEWAY: dict[str, Any] = {"istioGateway": {"service": "NodePort"}}
@@ -31,12 +27,6 @@ UNREADY: dict[str, dict[str, Any]] = {
 Exposed = Callable[[dict[str, Any]], Run]
 
 
-def faults(config: dict[str, Any], **changes: object) -> list[str]:
-    with pytest.raises(ConfigurationError) as refused:
-        Settings.parse(config | changes, ("licenseKey",))
-    return refused.value.faults
-
-
 @pytest.fixture
 def exposed(config: dict[str, Any], deploy: Callable[..., Run]) -> Exposed:
     """The seeds' fleet with this relay."""
@@ -46,7 +36,7 @@ def exposed(config: dict[str, Any], deploy: Callable[..., Run]) -> Exposed:
 class TestRefused:
     @pytest.mark.parametrize("service", ["LoadBalancer", "NodePort"])
     def test_a_gateway_and_a_way_around_it(self, config: dict[str, Any], service: str) -> None:
-        (fault,) = faults(config, relay=GATEWAY | {"service": service})
+        (fault,) = faults(config | {"relay": GATEWAY | {"service": service}})
 
         assert f"gloo-mesh:relay.service is {service}" in fault
         assert "leave relay.service out" in fault
@@ -57,14 +47,14 @@ class TestRefused:
     ) -> None:
         workers = {"cluster-1": {"relayAddress": "relay.internal:9900"}, "cluster-2": {}, "cluster-3": {}}
 
-        (fault,) = faults(config, relay={"service": "ClusterIP"}, workers=workers)
+        (fault,) = faults(config | {"relay": {"service": "ClusterIP"}, "workers": workers})
 
         assert "gloo-mesh:relay.service is ClusterIP" in fault
         assert "so cluster-2, cluster-3 would have nothing to dial" in fault
         assert "gloo-mesh:workers.cluster-2.relayAddress" in fault
 
     def test_a_gateway_that_selects_every_gateway(self, config: dict[str, Any]) -> None:
-        (fault,) = faults(config, relay={"istioGateway": {"selector": {}}})
+        (fault,) = faults(config | {"relay": {"istioGateway": {"selector": {}}}})
 
         assert "gloo-mesh:relay.istioGateway.selector" in fault
 
@@ -72,14 +62,16 @@ class TestRefused:
         "address", ["relay.example", "relay..example:9900", "relay.example:0", ":9900", "a b:9900"]
     )
     def test_an_address_that_cannot_be_dialled_by_value(self, config: dict[str, Any], address: str) -> None:
-        found = faults(config, relay={"address": address}, workers={"cluster-1": {"relayAddress": address}})
+        workers = {"cluster-1": {"relayAddress": address}}
+
+        found = faults(config | {"relay": {"address": address}, "workers": workers})
 
         for key, fault in zip(("relay.address", "workers.cluster-1.relayAddress"), sorted(found), strict=True):
             assert fault == f'gloo-mesh:{key} is "{address}"; host:port is needed, such as relay.example.com:9900.'
 
     @pytest.mark.parametrize("port", [0, 65536, "https"])
     def test_a_gateways_port_that_is_none_by_value(self, config: dict[str, Any], port: object) -> None:
-        (fault,) = faults(config, relay={"istioGateway": {"port": port}})
+        (fault,) = faults(config | {"relay": {"istioGateway": {"port": port}}})
 
         assert "gloo-mesh:relay.istioGateway.port is" in fault
 
@@ -222,17 +214,10 @@ def test_what_is_read_takes_nothing_from_the_release(exposed: Exposed) -> None:
 
 
 @pytest.fixture
-def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def warnings(found: Callable[[Found], None], monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the program warns of, where neither relay nor gateway is ready."""
-    before = _Outputs.new_resource
-
-    def new_resource(self: _Outputs, args: MockResourceArgs) -> tuple[str, dict[str, Any]]:
-        resource_id, outputs = before(self, args)
-        unready = [read for suffix, read in UNREADY.items() if args.typ.endswith(suffix)]
-        return resource_id, {**outputs, **dict(*unready)}
-
+    found(lambda args, _: next((read for suffix, read in UNREADY.items() if args.typ.endswith(suffix)), {}))
     warned: list[str] = []
-    monkeypatch.setattr(_Outputs, "new_resource", new_resource)
     monkeypatch.setattr("pulumi.log.warn", warned.append)
     return warned
 

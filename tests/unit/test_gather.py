@@ -5,15 +5,15 @@ import gzip
 import json
 import stat
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from components.settings import ClusterSettings, Settings
-from operations import decryption, everywhere, gather, program
+from components.settings import Settings
+from operations import decryption, gather, program
 from operations.api import Api, Refused, Unanswered
 from operations.gather import Bundle, machine
 from operations.redaction import Redactor
@@ -84,31 +84,13 @@ def cluster() -> dict[str, Any]:
 
 @pytest.fixture
 def bundle(
-    cluster: dict[str, Any], config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: dict[str, Any],
+    config: dict[str, Any],
+    answering: Callable[[Mapping[str, Any]], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., Bundle]:
-    """Gather from a fleet of such clusters, `silent` ones aside."""
-    silent: dict[str, Exception] = {}
-
-    class Answers:
-        def __init__(self, settings: ClusterSettings, until: float) -> None:
-            if settings.name in silent:
-                raise silent[settings.name]
-
-        def enter(self) -> None:
-            """It answers."""
-
-        def get(self, path: str) -> Any:
-            found = cluster.get(path)
-            if isinstance(found, Exception):
-                raise found
-            return found
-
-        def text(self, path: str) -> str:
-            return self.get(path)
-
-        def credentials(self) -> list[str]:
-            return ["kubeconfig-canary"]
-
+    """Gather from a fleet of such clusters, `unseen` ones aside."""
     file = tmp_path / "Pulumi.test.yaml"
     encrypted = config | {"licenseKey": {"secure": "v1:cipher-canary"}}
     keys = {f"gloo-mesh:{key}": value for key, value in encrypted.items()}
@@ -116,14 +98,13 @@ def bundle(
     passphrase = tmp_path / "passphrase"
     passphrase.write_text(PASSPHRASE + "\n")
     monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE_FILE", str(passphrase))
-    monkeypatch.setattr(everywhere, "Api", Answers)
     monkeypatch.setattr(decryption, "secrets", lambda stack: {"gloo-mesh:licenseKey": LICENCE})
     monkeypatch.setattr(machine, "FINDERS", {})
     monkeypatch.setattr(machine, "COMMANDS", {})
     monkeypatch.setattr(program, "recorded", lambda *given: [])
 
     def bundle(unseen: dict[str, Exception] | None = None) -> Bundle:
-        silent.update(unseen or {})
+        answering(dict.fromkeys(("management", "cluster-1", "cluster-2"), cluster) | (unseen or {}))
         return gather.gather(Stack("test", file, {}), tmp_path / "bundle.tar.gz")
 
     return bundle

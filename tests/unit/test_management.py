@@ -7,9 +7,7 @@ from typing import Any
 import pytest
 
 from operations.program import is_secret
-from tests.unit.conftest import LICENSE, Run
-from tests.unit.test_program import unwrapped
-from tests.unit.test_settings import faults, only_fault
+from tests.unit.conftest import LICENSE, Run, faults, only_fault, unwrapped
 
 CLIENT_SECRET = "client-secret-canary-0815"
 OIDC = {

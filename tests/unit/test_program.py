@@ -8,8 +8,8 @@ import pytest
 from pulumi.runtime.mocks import MockResourceArgs
 
 from components import product
-from operations.program import Registered, _Outputs, is_secret
-from tests.unit.conftest import LICENSE, Run
+from operations.program import Registered, is_secret
+from tests.unit.conftest import LICENSE, Found, Run, unwrapped
 
 WORKERS = ("cluster-1", "cluster-2")
 PAIRS = ("server", "signing")
@@ -418,19 +418,15 @@ def checksums(stack: Run) -> dict[str, str]:
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> Made:
+def made(found: Callable[[Found], None]) -> Made:
     """Have the next deployment make one certificate or token anew."""
 
     def made(name: str) -> None:
-        before = _Outputs.new_resource
+        def anew(args: MockResourceArgs, outputs: dict[str, Any]) -> dict[str, Any]:
+            keys = {"certPem", "result"} & outputs.keys() if args.name == name else ()
+            return {key: f"another {outputs[key]}" for key in keys}
 
-        def new_resource(self: _Outputs, args: MockResourceArgs) -> tuple[str, dict[str, Any]]:
-            resource_id, outputs = before(self, args)
-            if args.name == name:
-                outputs |= {key: f"another {outputs[key]}" for key in ("certPem", "result") if key in outputs}
-            return resource_id, outputs
-
-        monkeypatch.setattr(_Outputs, "new_resource", new_resource)
+        found(anew)
 
     return made
 
@@ -441,7 +437,3 @@ def on(stack: Run, provider: str, suffix: str) -> list[Registered]:
 
 def text(resource: Registered) -> str:
     return json.dumps(resource.inputs)
-
-
-def unwrapped(value: Any) -> Any:
-    return value["value"] if is_secret(value) else value

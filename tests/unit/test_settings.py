@@ -1,7 +1,7 @@
 """Bad input: one clear sentence each, all told together, nothing registered."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components.settings import ConfigurationError, Settings
-from tests.unit.conftest import LICENSE, Run
-
-
-def faults(config: Mapping[str, Any], secret: tuple[str, ...] = ("licenseKey",)) -> list[str]:
-    with pytest.raises(ConfigurationError) as refused:
-        Settings.parse(config, secret)
-    return refused.value.faults
-
-
-def only_fault(config: Mapping[str, Any], secret: tuple[str, ...] = ("licenseKey",)) -> str:
-    (fault,) = faults(config, secret)
-    return fault
+from tests.unit.conftest import LICENSE, Run, faults, only_fault
 
 
 def test_a_missing_licence_is_refused_with_the_command_that_sets_it(config: dict[str, Any]) -> None:

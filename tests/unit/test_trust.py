@@ -19,7 +19,8 @@ from operations.program import EXISTING_ROOT, is_secret
 from operations.stack import PROJECT_FOLDER
 from tests.authority import AUTHORITY, DAY, Made, root
 from tests.authority import SERVER as SERVES
-from tests.unit.conftest import Run
+from tests.unit import conftest
+from tests.unit.conftest import Run, unwrapped
 
 WORKERS = ("cluster-1", "cluster-2")
 ROOT = root()
@@ -112,9 +113,7 @@ def secrets_of(config: dict[str, Any]) -> tuple[str, ...]:
 
 
 def faults(config: dict[str, Any]) -> list[str]:
-    with pytest.raises(ConfigurationError) as refused:
-        Settings.parse(config, secrets_of(config))
-    return refused.value.faults
+    return conftest.faults(config, secrets_of(config))
 
 
 def only_fault(config: dict[str, Any]) -> str:
@@ -469,7 +468,3 @@ def without(config: dict[str, Any]) -> dict[str, Any]:
 
 def json_text(value: object) -> str:
     return json.dumps(value).replace("\\n", "\n")
-
-
-def unwrapped(value: Any) -> Any:
-    return value["value"] if is_secret(value) else value

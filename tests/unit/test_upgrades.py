@@ -14,8 +14,7 @@ from components.charts import read_lock, write_lock
 from components.settings import Settings
 from components.upgrade import before_upgrade
 from operations import charts, program
-from tests.unit.conftest import Run, vendor
-from tests.unit.test_settings import faults, only_fault
+from tests.unit.conftest import Run, faults, only_fault, vendor
 
 
 @pytest.fixture

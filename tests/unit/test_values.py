@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.settings.values import RULES, Release, filled, secret_keys, undone
-from tests.unit.test_settings import faults, only_fault
+from tests.unit.conftest import faults, only_fault
 
 
 def nested(path: tuple[str, ...], value: object) -> dict[str, Any]:
