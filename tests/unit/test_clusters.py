@@ -146,9 +146,11 @@ class TestConnections:
         config |= {"kubeconfig": {"secret": "fleet"}, "fleet": form(KUBECONFIG | {"users": ["canary"]})}
         run = deploy(config, ("licenseKey", "fleet"))
 
-        for provider in run.of_type("providers:kubernetes"):
-            assert is_secret(provider.inputs["kubeconfig"])
-            assert "canary" in unwrapped(provider.inputs["kubeconfig"])
+        given = {provider.name: provider.inputs["kubeconfig"] for provider in run.of_type("providers:kubernetes")}
+        assert given.keys() == {"management", "cluster-1", "cluster-2"}
+        for kubeconfig in given.values():
+            assert is_secret(kubeconfig)
+            assert "canary" in unwrapped(kubeconfig)
 
     def test_contexts_are_opaque(self, config: dict[str, Any], deploy: Deploy, tmp_path: Path) -> None:
         contexts = ["default/api-dc1:6443/ci", "arn:aws:eks:eu-1:1:cluster/x", "gke_p_z_two", "a b@c"]

@@ -1,7 +1,7 @@
 """The documentation's pages: what they name is there, what they show is accepted."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,33 @@ def rows(page: Path) -> list[str]:
     return [line for line in page.read_text().splitlines() if re.match(r"\| (?!the page asks)", line)]
 
 
+def links(page: Path) -> list[str]:
+    return re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())
+
+
+def files(page: Path) -> list[str]:
+    return re.findall(r"`((?:components|operations|lab|policies|tests)/[\w/.-]+)`", page.read_text())
+
+
+def verbs(page: Path) -> list[str]:
+    return re.findall(r"python -m operations (\w+)", page.read_text())
+
+
+def shown(page: Path) -> list[dict[str, Any]]:
+    return [keys for block in blocks(page, "yaml") for keys in configured(block)]
+
+
 def configured(block: str) -> Iterator[dict[str, Any]]:
     """What a block of YAML shows of a stack's configuration."""
     for document in yaml.safe_load_all(block):
         keys = document.get("config", document) if isinstance(document, dict) else {}
         if any(str(key).startswith("gloo-mesh:") for key in keys):
             yield keys
+
+
+@pytest.mark.parametrize("found", [links, files, verbs, shown])
+def test_pages_have_what_they_are_searched_for(found: Callable[[Path], list[Any]]) -> None:
+    assert [page for page in PAGES if found(page)]
 
 
 @pytest.mark.parametrize("row", rows(REPOSITORY / "docs/seeds.md"))
@@ -45,28 +66,21 @@ def test_every_sentence_of_the_vendors_pages_has_a_test_that_exists(row: str) ->
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_leads_somewhere(page: Path) -> None:
-    links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())
-
-    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+    assert [link for link in links(page) if "://" not in link and not (page.parent / link).exists()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_file_and_command_that_a_page_names_exists(page: Path) -> None:
-    text = page.read_text()
-    files = re.findall(r"`((?:components|operations|lab|policies|tests)/[\w/.-]+)`", text)
-    verbs = re.findall(r"python -m operations (\w+)", text)
-
-    assert [file for file in files if not (REPOSITORY / file).exists()] == []
-    assert set(verbs) <= VERBS.commands.keys()  # pyright: ignore[reportAttributeAccessIssue]
+    assert [file for file in files(page) if not (REPOSITORY / file).exists()] == []
+    assert set(verbs(page)) <= VERBS.commands.keys()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_configuration_that_a_page_shows_follows_the_schema(page: Path) -> None:
     schema = reference.schema()
     del schema["properties"]["config"]["required"]
-    shown = [keys for block in blocks(page, "yaml") for keys in configured(block)]
 
-    for keys in shown:
+    for keys in shown(page):
         assert [fault.message for fault in Draft7Validator(schema).iter_errors({"config": keys})] == [], keys
 
 

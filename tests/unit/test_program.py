@@ -141,6 +141,7 @@ def test_workers_do_not_wait_for_each_other(stack: Run) -> None:
     for worker, other in (WORKERS, WORKERS[::-1]):
         awaited = {key for r in stack.kubernetes if r.provider == worker for key in r.dependencies}
 
+        assert awaited
         assert not [key for key in awaited if f"::{other}" in key]
 
 
@@ -205,7 +206,7 @@ def test_every_release_has_the_managements_version(stack: Run) -> None:
 
 
 def test_charts_are_named_relative_to_the_project(stack: Run) -> None:
-    assert all(r.inputs["chart"].startswith("./charts/") for r in stack.of_type(":Release"))
+    assert {r.inputs["chart"].rpartition("/")[0] for r in stack.of_type(":Release")} == {"./charts"}
 
 
 def test_a_missing_address_is_told_at_the_release_and_at_the_service(stack: Run) -> None:
@@ -224,14 +225,20 @@ def test_ready_within_bounds_the_release_and_the_address(config: dict[str, Any],
     assert stack.named("relay-exposure-service").timeouts == ("90s", "90s")
 
 
-def test_providers_are_explicit_about_cluster_and_context(stack: Run) -> None:
-    for provider in stack.of_type("pulumi:providers:kubernetes"):
-        context = "mgmt-cluster" if provider.name == "management" else provider.name
+def test_providers_are_explicit_about_cluster_and_context(stack: Run, config: dict[str, Any]) -> None:
+    contexts = {"management": "mgmt-cluster", "cluster-1": "cluster-1", "cluster-2": "cluster-2"}
 
-        assert provider.inputs["context"] == context
-        assert provider.inputs["clusterIdentifier"] == provider.name
-        assert provider.inputs["kubeconfig"].endswith("/kubeconfig")
-        assert (provider.inputs["enableSecretMutable"], provider.inputs["enableConfigMapMutable"]) == ("true", "true")
+    assert {provider.name: provider.inputs for provider in stack.of_type("pulumi:providers:kubernetes")} == {
+        name: {
+            "kubeconfig": config["kubeconfig"],
+            "context": context,
+            "clusterIdentifier": name,
+            "enableSecretMutable": "true",
+            "enableConfigMapMutable": "true",
+            "enablePatchForce": "true",
+        }
+        for name, context in contexts.items()
+    }
 
 
 def test_a_renamed_context_keeps_every_name_in_the_state(config: dict[str, Any], deploy: Callable[..., Run]) -> None:
@@ -388,9 +395,14 @@ def test_another_revision_of_istio_restarts_the_addons_that_it_injects(
 
 
 def test_no_checksum_of_a_secret_is_shown(stack: Run) -> None:
-    for release in stack.of_type(":Release"):
-        if product.CHECKSUM_ANNOTATION in text(release):
-            assert is_secret(release.inputs["values"])
+    checked = {
+        release.name: is_secret(release.inputs["values"])
+        for release in stack.of_type(":Release")
+        if product.CHECKSUM_ANNOTATION in text(release)
+    }
+
+    names = ("management-release", *(f"{worker}-{name}" for worker in WORKERS for name in ("agent", "addons-release")))
+    assert checked == dict.fromkeys(names, True)
     assert product.CHECKSUM_ANNOTATION in stack.named("fleet-record").inputs["data"]["masked"]
 
 
