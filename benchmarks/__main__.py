@@ -6,7 +6,6 @@ records (see `measure.Record`).
 """
 
 import json
-import os
 import shutil
 import signal
 import statistics
@@ -146,8 +145,8 @@ def _table(records: list[Record]) -> Table:
 
 
 if __name__ == "__main__":
-    for missing in (name for name in ("openssl", "bash") if not shutil.which(name, path=os.environ["PATH"])):
-        sys.exit(f"{missing} is not on PATH; the shell flow needs it.")
+    if missing := [name for name in ("openssl", "bash") if not shutil.which(name)]:
+        sys.exit(f"The shell flow needs {' and '.join(missing)} on PATH.")
     # Being ended politely takes the lab away as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     app()

@@ -119,7 +119,7 @@ class Cluster:
                     if file.stem not in running:
                         file.unlink()
                 self._launch("start", "cluster", "--wait", "0s")
-            self._await_ready()
+            self._await(self.answers, "the API server doesn't become ready")
             self._await(self._settled, "kwok doesn't listen")
             if not self._dead():
                 self._start_stand_in()
@@ -293,9 +293,6 @@ class Cluster:
         each = '{range .items[*]}{.status.conditions[?(@.type=="Established")].status},{end}'
         answer = self._try_kubectl("get", "crd", "-o", f"jsonpath={each}")
         return answer.returncode == 0 and set(answer.stdout.removesuffix(",").split(",")) == {"True"}
-
-    def _await_ready(self) -> None:
-        self._await(self.answers, "the API server doesn't become ready")
 
     def _settled(self) -> bool:
         """Whether kwok listens, or is gone: kwok 0.8.0 may end by itself before (two of its parts write one map)."""

@@ -18,6 +18,7 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 from kubernetes import client, config
 from kubernetes.stream import portforward
 
+from lab.cluster import METRICS_PORT
 from lab.fleet import MANAGEMENT, Lab
 
 NAMESPACE = "gloo-mesh"
@@ -32,7 +33,6 @@ WANTED = {
     },
 }
 """Containers in a pod by namespace and Deployment; the second of two is Istio's proxy."""
-METRICS_PORT = 9091
 GAUGE = re.compile(r'^relay_(pull|push)_clients_connected\{cluster="([^"]+)"\} (\d+)$', re.MULTILINE)
 PATIENCE_SECONDS = 20
 

@@ -7,7 +7,6 @@ then on. Without a description it reads the file like any other.
 
 import json
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 
 from components.settings import PROJECT
@@ -66,8 +65,9 @@ def finding(file: Path, stack: str) -> Finding:
 
 def _whole(file: Path) -> bool:
     try:
-        with suppress(OSError):
-            json.loads(file.read_text())
+        json.loads(file.read_text())
+    except OSError:
         return True
     except ValueError:
         return False
+    return True

@@ -4,14 +4,13 @@ Owns finding and removing both. A killed engine leaves its providers behind, and
 on with it; a killed command leaves the copies of kubeconfigs that its providers made, and its own clients' keys.
 """
 
-import contextlib
 import os
 import re
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -46,7 +45,7 @@ def folders() -> list[Path]:
     """The folders of this user's runs that are gone."""
     found: list[Path] = []
     for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
-        with contextlib.suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):
             named = re.match(rf"{SCRATCH}(\d+)-", folder.name)
             if named and folder.stat().st_uid == os.getuid() and _gone(int(named[1]), folder):
                 found.append(folder)
@@ -60,7 +59,7 @@ def providers() -> list[psutil.Process]:
     """
     found: list[psutil.Process] = []
     for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
+        with suppress(psutil.Error):
             command = process.cmdline()
             ours = _plugin(command) and Path(process.cwd()) == PROJECT_FOLDER
             if ours and process.environ().get(LAB) == os.environ.get(LAB) and not _listens(command[-1]):
@@ -73,7 +72,7 @@ def findings(stack: str) -> list[Finding]:
     remedy = f"python -m operations recover --stack {stack} --yes"
     found: list[Finding] = []
     for process in providers():
-        with contextlib.suppress(psutil.Error):
+        with suppress(psutil.Error):
             what = f"Process {process.pid}, {_plugin(process.cmdline())}, still runs though its engine is gone."
             found.append(PROVIDER_LEFT.found("this machine", what, remedy))
     for folder in folders():
@@ -87,17 +86,13 @@ def remove() -> None:
 
     Asked politely, a provider would first finish what nobody will write down.
     """
-    _end(providers())
-    for folder in folders():
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _end(processes: Iterable[psutil.Process]) -> None:
-    ended = list(processes)
+    ended = providers()
     for process in ended:
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(ended, timeout=SECONDS)
+    for folder in folders():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _plugin(command: list[str]) -> str:

@@ -66,7 +66,7 @@ class Lock:
                 "An update of this stack is under way, or one was cut off; the backend doesn't say whose it is.",
                 f"When you are sure that none runs: python -m operations recover --stack {stack} --yes --force",
             )
-        age = _age(datetime.now(UTC) - self.since)
+        age = str(datetime.now(UTC) - self.since).partition(".")[0]
         taken = f"A lock was taken {age} ago by {self.user} on {self.host}, process {self.pid}"
         if self.running:
             return LOCK_HELD.found("the backend", f"{taken}, which still runs.", "Wait until it is done.")
@@ -134,7 +134,3 @@ def _files(root: Path, stack: str) -> Iterator[Lock]:
 def _time(text: str) -> datetime:
     # Go writes nanoseconds, which are more than Python reads.
     return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text))
-
-
-def _age(age: object) -> str:
-    return str(age).partition(".")[0]

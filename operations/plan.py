@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from components.settings import MANAGEMENT, Settings, configured, encrypted
+from components.values_digest import MASKED
 from operations import decryption, program
 from operations.diff import differing
 from operations.program import Registered
 from operations.progress import SHARED
 from operations.stack import Stack
 
-SECRET = "(secret)"
 LATER = "(known after up)"
 HIDDEN = ("privateKeyPem", "caPrivateKeyPem")
 """What is a secret, though its content is only a deployment's."""
@@ -172,8 +172,8 @@ def _masked(value: Any, secret: Collection[str], hidden: bool, *, inside: bool =
     if not inside:
         return int(value) if isinstance(value, float) and value.is_integer() else value
     if isinstance(value, str) and any(content and content in value for content in secret):
-        return SECRET
+        return MASKED
     # An object's namespace is another one's output, and in a configuration anyway.
     if key == "namespace":
         return value
-    return SECRET if hidden else LATER
+    return MASKED if hidden else LATER

@@ -13,7 +13,7 @@ from typing import Any
 from pulumi.automation.events import EngineEvent
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 
 SHARED = "certificates"
 """Where resources without a cluster are shown."""
@@ -119,9 +119,8 @@ class Progress:
 
     def table(self) -> Table:
         """The state of every cluster."""
-        table = Table(box=None, pad_edge=False)
-        for heading in ("cluster", "changes", "unchanged", "failed", "now"):
-            table.add_column(heading, justify="left" if heading in ("cluster", "now") else "right")
+        counts = (Column(heading, justify="right") for heading in ("changes", "unchanged", "failed"))
+        table = Table("cluster", *counts, "now", box=None, pad_edge=False)
         for name, cluster in list(self.clusters.items()):
             now = ", ".join(f"{what} {time.monotonic() - since:.0f} s" for what, since in list(cluster.running.items()))
             failed = f"[red]{len(cluster.failed)}[/red]" if cluster.failed else "0"
@@ -130,9 +129,7 @@ class Progress:
 
     def changes_table(self) -> Table:
         """Every change, by cluster."""
-        table = Table(box=None, pad_edge=False)
-        for heading in ("cluster", "operation", "resource"):
-            table.add_column(heading)
+        table = Table("cluster", "operation", "resource", box=None, pad_edge=False)
         for name, cluster in self.clusters.items():
             for resource, operation in cluster.changed.items():
                 table.add_row(name, operation, resource)

@@ -14,7 +14,6 @@ from operations.api import Api
 class Record:
     """What the ConfigMap `gloo-mesh-fleet` holds."""
 
-    project: str
     stack: str
     version: str
     versions: dict[str, str]
@@ -43,7 +42,7 @@ class Record:
             parts = {key: json.loads(data.get(key, "{}")) for key in structured}
             if not all(isinstance(part, dict) for part in parts.values()):
                 return None
-            return cls(project=data["project"], stack=data["stack"], version=data["version"], **parts)
+            return cls(stack=data["stack"], version=data["version"], **parts)
         except (AttributeError, KeyError, TypeError, ValueError):
             # Somebody else's ConfigMap of that name, or one that was edited by hand.
             return None

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-SECRET = "(secret)"
+from components.values_digest import MASKED
+
 SHORTEST = 6
 """A shorter value is found everywhere; it is masked by its name alone."""
 LINE = 16
@@ -45,7 +46,7 @@ class Redactor:
     def __init__(self, known: Mapping[str, str]) -> None:
         """`known` names each value: what it is, and where it came from."""
         # What the mask itself holds would be found wherever something was masked.
-        self._forms = {form: name for value, name in known.items() for form in _forms(value) if form not in SECRET}
+        self._forms = {form: name for value, name in known.items() for form in _forms(value) if form not in MASKED}
         # A form may lie within a longer one.
         self._longest_first = sorted(self._forms, key=len, reverse=True)
 
@@ -53,22 +54,22 @@ class Redactor:
         """An object without what is a secret by its name or place; known values go with `text`."""
         if isinstance(value, dict):
             if {"name", "value"} <= value.keys() and _ENVIRONMENT.search(str(value["name"])):
-                value = value | {"value": SECRET}
+                value = value | {"value": MASKED}
             return {
-                name: SECRET if _NAMED.search(name) and isinstance(inner, str) and inner else self.document(inner)
+                name: MASKED if _NAMED.search(name) and isinstance(inner, str) and inner else self.document(inner)
                 for name, inner in _plain(value).items()
             }
         if isinstance(value, list):
             return [self.document(inner) for inner in value]
-        return _ARGUMENT.sub(rf"\1{SECRET}", value) if isinstance(value, str) else value
+        return _ARGUMENT.sub(rf"\1{MASKED}", value) if isinstance(value, str) else value
 
     def text(self, text: str) -> str:
         """Text without known values, in whatever form, and without what has the shape of a credential."""
         for form in self._longest_first:
             if form in text:
-                text = text.replace(form, SECRET)
+                text = text.replace(form, MASKED)
         for shape in _SHAPES:
-            text = shape.sub(SECRET, text)
+            text = shape.sub(MASKED, text)
         return text
 
     def found(self, content: bytes) -> list[str]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from components.settings import ClusterSettings
 from components.settings import kubeconfig as kubeconfigs
+from components.values_digest import MASKED
 from operations import program
 from operations.api import Api, Unanswered
 from operations.leftovers import scratch
@@ -92,7 +93,7 @@ def rendered(helm: str, cluster: ClusterSettings, release: Wanted, live: Deploye
     if done.returncode:
         reason = " ".join(done.stderr.split()).removeprefix("Error: ")
         for value in sorted(taken, key=len, reverse=True):
-            reason = reason.replace(value, "(secret)")
+            reason = reason.replace(value, MASKED)
         raise Unanswered(f"helm can't render {release.name} {release.version}: {reason}")
     return by_key(json.loads(done.stdout)["manifest"], release.namespace)
 

@@ -7,6 +7,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
+from components.values_digest import MASKED
+
 PROJECT = "gloo-mesh"
 LICENSE_KEY = "licenseKey"
 OIDC_CLIENT_SECRET = "oidcClientSecret"
@@ -51,7 +53,7 @@ def sentence(model: type[BaseModel], fault: Mapping[str, Any], secret: Collectio
         reason = str(fault["ctx"]["error"])
     else:
         reason = fault["msg"][0].lower() + fault["msg"][1:]
-    return f"{key} is {'(secret)' if str(loc[0]) in secret else _shown(fault['input'])}; {reason}."
+    return f"{key} is {MASKED if str(loc[0]) in secret else _shown(fault['input'])}; {reason}."
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

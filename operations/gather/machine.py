@@ -14,13 +14,14 @@ import yaml
 
 from components.settings import Settings
 from components.settings.fields import is_encrypted
+from components.values_digest import MASKED
 from operations import certificates, charts, decryption, plan, plugins, state
 from operations.check import check
 from operations.findings import Finding
 from operations.gather import secrets
 from operations.gather.part import Part
 from operations.preflight import preflight
-from operations.redaction import SECRET, looks_secret
+from operations.redaction import looks_secret
 from operations.stack import PROJECT_FOLDER, Stack, UsageError
 
 PACKAGES = ("pulumi", "pulumi-kubernetes", "pulumi-random", "pulumi-tls", "kubernetes", "cryptography", "pydantic")
@@ -86,5 +87,5 @@ def _said(command: list[str]) -> str:
 def _opaque(value: Any) -> Any:
     """A stack's configuration without what it holds encrypted."""
     if isinstance(value, dict):
-        return SECRET if is_encrypted(value) else {key: _opaque(inner) for key, inner in value.items()}
+        return MASKED if is_encrypted(value) else {key: _opaque(inner) for key, inner in value.items()}
     return [_opaque(inner) for inner in value] if isinstance(value, list) else value

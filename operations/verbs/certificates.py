@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from components.settings import MANAGEMENT, pem
 from operations import certificates as ends
@@ -80,9 +80,8 @@ def _metric(name: str, told: str, values: Mapping[str, float]) -> Iterator[str]:
 
 
 def _table(found: Expiry) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("days left", "ends", "what", "cluster", "renewed by", "from", ""):
-        table.add_column(heading, justify="right" if heading == "days left" else "left")
+    days = Column("days left", justify="right")
+    table = Table(days, "ends", "what", "cluster", "renewed by", "from", "", box=None, pad_edge=False)
     rows = [
         (
             certificate.end,

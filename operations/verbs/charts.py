@@ -71,9 +71,7 @@ def _print_charts(charts: list[Chart], as_json: bool = False) -> None:
     if as_json:
         print_json([vars(chart) for chart in charts])
         return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("chart", "version", "sha256", "origin"):
-        table.add_column(heading)
+    table = Table("chart", "version", "sha256", "origin", box=None, pad_edge=False)
     for chart in charts:
         table.add_row(chart.name, chart.version, chart.sha256[:12], chart.origin)
     out.print(table)

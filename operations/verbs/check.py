@@ -54,9 +54,7 @@ def _seconds(duration: str) -> int:
 
 
 def _table(checked: Checked) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("cluster", "version", "image", "ready", "pull", "push"):
-        table.add_column(heading)
+    table = Table("cluster", "version", "image", "ready", "pull", "push", box=None, pad_edge=False)
     for name, cluster in checked.clusters.items():
         connected = ("-" if count is None else f"{count:g}" for count in (cluster.pull, cluster.push))
         table.add_row(name, cluster.version or "-", cluster.image or "-", cluster.ready, *connected)

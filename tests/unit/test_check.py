@@ -302,7 +302,7 @@ def test_a_certificate_ends_with_the_intermediate_below_it(fleet: Fleet) -> None
     there = held(ROOT)
     there["relay-server-tls-secret"] |= {"tls.crt": chain, "tls.key": server.key_pem}
     known = {"relay-server": {"sha256": fingerprint(chain), "notAfter": end(chain)}}
-    recorded = replace(fleet, record=Record("gloo-mesh", "test", "1.2.9", {}, {}, known, {}, {}))
+    recorded = replace(fleet, record=Record("test", "1.2.9", {}, {}, known, {}, {}))
 
     found = list(certificates.management(view(recorded, "management", Answers({})), there))
 
@@ -477,7 +477,6 @@ def recorded(fleet: Fleet) -> Fleet:
     """The fleet with a record in which the first worker's agent has no values."""
     release = "cluster-1/enterprise-agent"
     record = Record(
-        project="gloo-mesh",
         stack="test",
         version="1.2.9",
         versions={"cluster-1": "1.2.9"},

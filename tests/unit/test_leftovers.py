@@ -1,7 +1,6 @@
 """What a killed run leaves on this machine."""
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -14,7 +13,9 @@ from operations import leftovers
 from tests.unit.processes import plugin
 
 
-def test_a_provider_whose_engine_is_gone_is_found_and_ended_and_others_are_let_be(tmp_path: Path) -> None:
+def test_a_provider_whose_engine_is_gone_is_found_and_ended_and_others_are_let_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.socket() as engine:
         engine.bind(("127.0.0.1", 0))
         engine.listen()
@@ -28,7 +29,10 @@ def test_a_provider_whose_engine_is_gone_is_found_and_ended_and_others_are_let_b
                 process for process in leftovers.providers() if process.pid in (left.pid, working.pid, elsewhere.pid)
             ]
             found = [finding for finding in leftovers.findings("prod") if finding.kind.code == "provider-left"]
-            leftovers._end(ours)
+            # Of everything that is left on this machine, no more than this test's.
+            monkeypatch.setattr(leftovers, "providers", lambda: ours)
+            monkeypatch.setattr(leftovers, "folders", list)
+            leftovers.remove()
 
             assert [process.pid for process in ours] == [left.pid]
             assert left.poll() is not None
@@ -49,8 +53,8 @@ def test_a_killed_runs_temporary_files_are_found_and_deleted_and_a_living_ones_a
         (left / "kubeconfig1").write_text("credentials")
 
         (finding,) = [found for found in leftovers.findings("prod") if found.kind.code == "credentials-left"]
-        for folder in leftovers.folders():
-            shutil.rmtree(folder)
+        monkeypatch.setattr(leftovers, "providers", list)
+        leftovers.remove()
 
         assert str(left) in finding.what
         assert [path.name for path in tmp_path.iterdir()] == [Path(living).name]

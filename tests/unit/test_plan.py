@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
+from components.values_digest import MASKED
 from operations import plan as planning
-from operations.plan import LATER, SECRET, Plan, Planned, compared, direct, plan
+from operations.plan import LATER, Plan, Planned, compared, direct, plan
 from operations.stack import Stack, UsageError
 from operations.verbs.plan import diagram
 from tests import authority
@@ -72,7 +73,7 @@ def test_encrypted_keys_of_certificates_in_files_need_no_cli(
     made = plan(written(encrypted, tmp_path))
 
     server = named(made, "management", "management-relay-server-tls-secret")
-    assert server.inputs["stringData"] == dict.fromkeys(("tls.key", "tls.crt", "ca.crt"), SECRET)
+    assert server.inputs["stringData"] == dict.fromkeys(("tls.key", "tls.crt", "ca.crt"), MASKED)
     assert CIPHER not in json.dumps(made.report())
 
 
@@ -80,14 +81,14 @@ def test_secrets_are_masked_and_what_only_a_deployment_knows_is_named(made: Plan
     release = named(made, "management", "management-release").inputs
     agent = named(made, "cluster-1", "cluster-1-agent").inputs
 
-    assert release["values"]["licenseKey"] == SECRET
+    assert release["values"]["licenseKey"] == MASKED
     assert release["namespace"] == "gloo-mesh"
     assert agent["values"]["relay"] == {
         "authority": "enterprise-networking.gloo-mesh",
         "cluster": "cluster-1",
         "serverAddress": LATER,
     }
-    assert named(made, "certificates", "relay-server-certificate").inputs["caPrivateKeyPem"] == SECRET
+    assert named(made, "certificates", "relay-server-certificate").inputs["caPrivateKeyPem"] == MASKED
     assert named(made, "certificates", "relay-server-certificate").inputs["validityPeriodHours"] == 8760
     assert CIPHER not in json.dumps(made.report())
 
@@ -99,8 +100,8 @@ def test_a_secret_in_passed_values_is_masked_wherever_it_lies(encrypted: dict[st
     made = plan(written(encrypted, tmp_path))
 
     extra = named(made, "cluster-1", "cluster-1-agent").inputs["values"]["extra"]
-    assert extra["namespace"] == SECRET
-    assert extra["list"][0] == SECRET
+    assert extra["namespace"] == MASKED
+    assert extra["list"][0] == MASKED
     assert CIPHER not in json.dumps(made.report())
 
 

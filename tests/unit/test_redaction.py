@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from operations.redaction import SECRET, Redactor
+from components.values_digest import MASKED
+from operations.redaction import Redactor
 from tests import authority
 
 LICENCE = 'licence-canary/4711+"quoted"'
@@ -41,7 +42,7 @@ def test_one_line_of_a_key_is_enough_to_be_found() -> None:
 
 
 def test_a_value_that_the_mask_holds_isnt_found_where_something_was_masked() -> None:
-    assert Redactor({"secret": "a word"}).found(SECRET.encode()) == []
+    assert Redactor({"secret": "a word"}).found(MASKED.encode()) == []
 
 
 def test_what_is_too_short_to_tell_is_not_searched_for() -> None:
@@ -62,7 +63,7 @@ def test_what_is_too_short_to_tell_is_not_searched_for() -> None:
 def test_what_nobody_knew_goes_by_its_shape(credential: str) -> None:
     told = Redactor({}).text(f"before {credential} after")
 
-    assert SECRET in told
+    assert MASKED in told
     for part in ("eyJ", "canary", "0123456789abcdef", KEY.splitlines()[1], "LS0tLS1CRUdJTi"):
         assert part not in told
 
@@ -95,7 +96,7 @@ def test_literals_with_names_of_secrets_are_masked() -> None:
     told = Redactor({}).document(document)
 
     assert canary not in json.dumps(told)
-    assert told["args"] == [f"--token={SECRET}", f"--admin-password={SECRET}"]
+    assert told["args"] == [f"--token={MASKED}", f"--admin-password={MASKED}"]
     assert told["metadata"]["annotations"] == {"kept": "yes"}
 
 
