@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from lab.cluster import end
+from lab.cluster import end_family
 
 SAMPLE_SECONDS = 0.5
 
@@ -53,7 +53,7 @@ def timed(command: Sequence[str], environment: Mapping[str, str], folder: Path, 
                 peak = max(peak, _memory(process.pid))
         except KeyboardInterrupt:
             # Whatever it has begun would go on in a lab that is taken away.
-            end([*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)])
+            end_family(process.pid)
             raise
         seconds = time.monotonic() - began
         if process.returncode != code:

@@ -408,6 +408,12 @@ def end(processes: list[psutil.Process]) -> None:
         time.sleep(0.02)
 
 
+def end_family(pid: int) -> None:
+    """The same for a process and everything that it has started."""
+    process = psutil.Process(pid)
+    end([*process.children(recursive=True), process])
+
+
 def runs(process: psutil.Process) -> bool:
     """Whether a process still does anything."""
     # Where nothing reaps orphans they stay zombies, which hold no memory and no port once their last thread has ended.

@@ -30,7 +30,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lab import LabError, packages, plugins
-from lab.cluster import components, end, runs
+from lab.cluster import components, end, end_family, runs
 from lab.fleet import MANAGEMENT, Lab
 from lab.proxy import Moment, Proxy, Write
 from tests.engine.fleet import Fleet, Report, changed
@@ -327,8 +327,7 @@ def _ended(running: subprocess.Popen[str]) -> tuple[str, list[str]]:
     try:
         told, complained = running.communicate(timeout=DEADLINE_SECONDS)
     except subprocess.TimeoutExpired:
-        program = psutil.Process(running.pid)
-        end([*program.children(recursive=True), program])
+        end_family(running.pid)
         return "", [f"{verb} had not ended after {DEADLINE_SECONDS} s"]
     if running.returncode == 0:
         return told, []
