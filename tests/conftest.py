@@ -1,8 +1,8 @@
-"""What the tests of every room share: a lab of their own, and a look into its clusters."""
+"""What the tests of every room share: a lab of their own, and the end of a file whose tests go on from each other."""
 
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,10 +10,28 @@ import pytest
 from lab import plugins
 from lab.fleet import Lab
 
+FAILED = pytest.StashKey[dict[Path, str]]()
+"""By file, its first failure."""
+
 
 def pytest_configure() -> None:
     """A run that is ended politely takes its labs away, as one that is interrupted does."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note the first failure of a file whose tests go on from each other."""
+    report = yield
+    if report.failed and item.get_closest_marker("lived_in_order"):
+        item.session.stash.setdefault(FAILED, {}).setdefault(item.path, item.name)
+    return report
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What would go on from a failure says nothing of its own."""
+    if failed := item.session.stash.get(FAILED, {}).get(item.path):
+        pytest.skip(f"It goes on from {failed}, which failed.")
 
 
 def pytest_report_header() -> str:

@@ -12,7 +12,7 @@ from tests.awaiting import awaited
 from tests.engine.fleet import Fleet, changed
 from tests.relay import Relay, self_signed
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.lived_in_order]
 
 LAB_WORKERS = 1
 WORKER = "cluster-1"

@@ -21,7 +21,7 @@ from lab.kubeconfig import DEPLOYER
 from tests.awaiting import awaited
 from tests.engine.fleet import CLIENT_SECRET, Fleet, Report, changed, connected
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.lived_in_order]
 
 WORKERS = ("cluster-1", "cluster-2")
 CLUSTERS = (MANAGEMENT, *WORKERS)

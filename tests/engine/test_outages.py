@@ -20,7 +20,7 @@ from lab.proxy import Proxy
 from tests.awaiting import awaited
 from tests.engine.fleet import Fleet, Report, changed
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.lived_in_order]
 
 SICK, HEALTHY = "cluster-1", "cluster-2"
 UPGRADED = {name: {f"{name}-addons-release": "update"} for name in (SICK, HEALTHY)}

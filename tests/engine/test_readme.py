@@ -11,7 +11,7 @@ import yaml
 from lab.fleet import Lab
 from lab.plugins import REPOSITORY
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.lived_in_order]
 
 NOT_HERE = {
     "make demo": "tests/engine/test_demo.py runs what it runs",

@@ -22,7 +22,7 @@ from lab.plugins import REPOSITORY
 from tests.awaiting import awaited
 from tests.engine.fleet import NAMESPACES, Fleet, Report, changed
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.lived_in_order]
 
 STACK = "crash"
 PATIENCE = 120

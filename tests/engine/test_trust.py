@@ -20,7 +20,7 @@ from tests.authority import AUTHORITY, Made, root
 from tests.awaiting import awaited
 from tests.engine.fleet import CLIENT_SECRET, NAMESPACES, Fleet, changed, connected
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.lived_in_order]
 
 WORKERS = ("cluster-1", "cluster-2")
 ROOT = root()

@@ -12,7 +12,7 @@ from lab.cluster import Event
 from lab.fleet import MANAGEMENT, Lab
 from tests.engine.fleet import Fleet, Report, changed
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.lived_in_order]
 
 OBSERVED = "xdsconfigs.xds.agent.enterprise.mesh.gloo.solo.io"
 LEFTOVERS = {
