@@ -218,7 +218,9 @@ class Lab:
 
     def _own_environment(self) -> dict[str, str]:
         path = f"{self.root / 'bin'}:{os.environ.get('PATH', os.defpath)}"
-        return {**os.environ, **self._caches(), "PATH": path, "KWOK_WORKDIR": str(self.root / "kwok")}
+        # Clusters outnumber the cores here: a runtime with two threads looks for work on the second in vain.
+        own = {"PATH": path, "KWOK_WORKDIR": str(self.root / "kwok"), "GOMAXPROCS": "1"}
+        return {**os.environ, **self._caches(), **own}
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
