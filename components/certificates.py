@@ -23,6 +23,8 @@ class Pair:
 
     certificate: Certificate
     key_pem: pulumi.Output[str]
+    public_key: pulumi.Output[str]
+    """The other half of that key, PEM; a renewal leaves it as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -127,7 +127,8 @@ def generated(name: str, args: GeneratedArgs, parent: pulumi.Resource) -> Certif
             early_renewal_hours=RENEWAL_HOURS,
             opts=child,
         )
-        return Pair(Certificate(certificate.cert_pem, certificate.validity_end_time), key.private_key_pem)
+        issued = Certificate(certificate.cert_pem, certificate.validity_end_time)
+        return Pair(issued, key.private_key_pem, key.public_key_pem)
 
     in_cluster = [args.authority, f"{args.authority}.svc", f"{args.authority}.svc.{args.cluster_domain}"]
     server = issue(f"{name}-server", profile.server_uses, profile.server_years, [*in_cluster, *wildcard])

@@ -95,8 +95,17 @@ class RelayPki(pulumi.ComponentResource):
         return self._fingerprint([self.certificates.server, self.certificates.signing], self.forwarding_token)
 
     def worker_fingerprint(self, worker: str) -> pulumi.Output[str]:
-        """Of what a worker's agent mounts."""
-        return self._fingerprint([self.certificates.clients.get(worker)])
+        """Of what a worker's agent mounts, and of what the relay issued its certificate by."""
+        return self._fingerprint([self.certificates.clients.get(worker)], self.issuer_fingerprint())
+
+    def issuer_fingerprint(self) -> pulumi.Output[str]:
+        """Of what the relay issues agents' certificates by: the root and, where it is known here, the signing key.
+
+        A renewed signing certificate has the key of before, and what was issued by that stays good.
+        """
+        signing = self.certificates.signing
+        keys = [signing.public_key] if signing else []
+        return pulumi.Output.all(self.certificates.root.pem, *keys).apply(lambda texts: fingerprint(*texts))
 
     def _fingerprint(self, pairs: Iterable[Pair | None], *tokens: pulumi.Output[str]) -> pulumi.Output[str]:
         pems = [self.certificates.root.pem, *(pair.certificate.pem for pair in pairs if pair)]

@@ -26,7 +26,8 @@ def supplied(pems: Mapping[str, pulumi.Output[str]], workers: Iterable[str]) -> 
 def _pair(pems: Mapping[str, pulumi.Output[str]], key: str) -> Pair:
     given = pulumi.Output.all(pems["root"], pems[f"{key}.certificate"])
     key_pem = pems[f"{key}.key"].apply(lambda text: text.strip() + "\n")
-    return Pair(_public(given.apply(lambda both: pem.chain_pem(*both))), key_pem)
+    certificate = _public(given.apply(lambda both: pem.chain_pem(*both)))
+    return Pair(certificate, key_pem, certificate.pem.apply(pem.public_key))
 
 
 def _public(certificate: pulumi.Output[str]) -> Certificate:

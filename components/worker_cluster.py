@@ -22,7 +22,6 @@ from components.secrets import Reveal, opaque_secret
 from components.settings import WorkerClusterSettings
 from components.settings.clusters import layered
 from components.settings.fields import Values
-from components.settings.pem import fingerprint
 from components.settings.values import filled
 from components.values_digest import MASKED
 
@@ -79,9 +78,9 @@ class WorkerCluster(pulumi.ComponentResource):
             pulumi.ResourceOptions(
                 parent=self,
                 depends_on=[args.management.release],
-                hooks=pulumi.ResourceHookBinding(after_update=[*ends]),
+                hooks=pulumi.ResourceHookBinding(before_update=[*ends]),
             ),
-            {product.TRUST_ANCHOR_ANNOTATION: args.pki.certificates.root.pem.apply(fingerprint)},
+            {product.ISSUER_ANNOTATION: args.pki.issuer_fingerprint()},
         )
         secrets = [
             anchor,

@@ -148,10 +148,9 @@ class Deployment:
         taken = {*names, *keys} if renewals.ROOT in names else names
         self._renewed = sorted(known[name]["urn"] for name in taken)
 
-    def made_anew(self, progress: Progress) -> list[str]:
-        """What a run has made anew, by logical name, so that it needn't be again."""
-        done = {name for cluster in progress.changed.values() for name in cluster}
-        return [name for name in map(state.name, self._renewed) if name in done]
+    def renewed(self, progress: Progress) -> bool:
+        """Whether there was anything to make anew, and a run has done all of it."""
+        return bool(self._renewed) and not self._to_renew(progress)
 
     def preview(self) -> Progress:
         """What an `up` would change. Writes nothing to a cluster."""
@@ -209,17 +208,28 @@ class Deployment:
         for name, why in silent.items():
             self._console.print(f"{name} has stopped answering, so nothing is refreshed: {why}", markup=False)
         if "replace" in options and not dry:
-            made = self.made_anew(progress)
-            options["replace"] = [urn for urn in self._renewed if state.name(urn) not in made]
+            options["replace"] = self._to_renew(progress)
         again = self._run(operation, dry=dry, refresh=False, **options)
         if not dry:
             again.continue_from(progress)
         return again
 
+    def _to_renew(self, progress: Progress) -> list[str]:
+        """What a run was to make anew and hasn't, by URN."""
+        done = {name for cluster in progress.changed.values() for name in cluster}
+        return [urn for urn in self._renewed if state.name(urn) not in done]
+
     def _fallen_silent(self, names: Collection[str]) -> dict[str, str]:
-        """Which of these clusters don't answer, or not each time, and why."""
+        """Which of these clusters don't answer, or not each time, or can't be asked, and why."""
         clusters = [cluster for cluster in self._clusters if cluster.name in names] if names else []
-        return {name: silence(error) for _ in range(ATTEMPTS) for name, error in unreachable(clusters).items()}
+        silent = {name: silence(error) for _ in range(ATTEMPTS) for name, error in unreachable(clusters).items()}
+        # It leaves, and the state has it encrypted.
+        secret = set(names) - {cluster.name for cluster in self._clusters}
+        return silent | {
+            name: "its kubeconfig was a secret, and the configuration has it no more; if the cluster is gone for good, "
+            f"put its entry back and run: python -m operations forget {name} --stack {self.name}"
+            for name in sorted(secret)
+        }
 
     def _link(self, stack: str) -> None:
         """Make the links that variables' kubeconfigs are given by, as a removal runs no program that would.

@@ -54,7 +54,6 @@ class Registered:
     aliases: tuple[str, ...] = ()
     """The types it had before."""
     before_update: tuple[str, ...] = ()
-    after_update: tuple[str, ...] = ()
     on_error: tuple[str, ...] = ()
     timeouts: tuple[str, str] = ("", "")
     """Of create and update, as durations."""
@@ -94,7 +93,7 @@ class _Outputs(mocks.Mocks):
         outputs = dict(args.inputs)
         if args.typ.startswith("tls:"):
             pem = f"(PEM of {args.name})"
-            outputs |= {"privateKeyPem": pem, "certRequestPem": pem, "certPem": pem}
+            outputs |= {"privateKeyPem": pem, "publicKeyPem": pem, "certRequestPem": pem, "certPem": pem}
             outputs |= {"validityEndTime": "2031-01-01T00:00:00Z"}
         elif args.typ.startswith("random:"):
             outputs |= {"result": f"(value of {args.name})"}
@@ -155,7 +154,6 @@ class Recorder(mocks.MockMonitor):
                     protect=request.protect,
                     aliases=tuple(alias.spec.type for alias in request.aliases),
                     before_update=tuple(request.hooks.before_update),
-                    after_update=tuple(request.hooks.after_update),
                     on_error=tuple(request.hooks.on_error),
                     timeouts=(request.customTimeouts.create, request.customTimeouts.update),
                     inputs=rpc.deserialize_properties(request.object),

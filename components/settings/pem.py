@@ -136,6 +136,13 @@ def first_pem(bundle: str, name: str = "the bundle") -> str:
     return _pem(_certificates(Pem(name, bundle))[0])
 
 
+def public_key(certificate: str) -> str:
+    """The key, as PEM, that a certificate, or the first of its chain, is for."""
+    found = _certificates(Pem("the certificate", certificate))[0]
+    encoding = serialization.Encoding.PEM
+    return found.public_key().public_bytes(encoding, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
+
+
 def as_read(content: str, key: str, name: str) -> str:
     """What relay and agents use of a Secret's key: of ca.crt the first block, else all; raises ValueError."""
     return first_pem(content, name) if key == "ca.crt" else content

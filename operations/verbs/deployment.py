@@ -150,8 +150,9 @@ def _finish(
 ) -> None:
     """Say how it went, and leave with the exit code that says the same; of `silent` clusters nobody knows."""
     failed = bool(progress.errors)
-    made = deployment.made_anew(progress) if verb == "changed" else []
-    again = f"it without --renew ({', '.join(made)}: done)" if made else "the same command again"
+    # Some keys alone made anew: without --renew the others would be certified anew, and whoever has them let in.
+    renewed = verb == "changed" and deployment.renewed(progress)
+    again = "it without --renew, which is done" if renewed else "the same command again"
     if as_json:
         print_json(progress.report() | _report(deployment, findings))
     else:

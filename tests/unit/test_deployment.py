@@ -178,24 +178,35 @@ def test_a_root_takes_every_key_along_and_no_token(made: Runs) -> None:
     ]
 
 
-def test_what_was_made_anew_is_not_made_again_by_the_same_command(
-    made: Runs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_was_made_anew_is_not_made_again_by_the_same_command(made: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     answers(monkeypatch, False, False, False)
     first = ending("cluster-1", changed={"relay-server-key": "replace"})
     made._endings = [first, ending()]
     made.renew(["relay-server", "relay-identity-token"])
 
-    done = made.up(ending())
+    made.up(ending())
 
     assert [[state.name(urn) for urn in run] for run in made.replaced] == [
         ["relay-identity-token", "relay-server-key"],
         ["relay-identity-token"],
     ]
-    done.errors.append("no")
-    with pytest.raises(typer.Exit):
-        verbs._finish(made, done, False, "changed")
-    assert "run it without --renew (relay-server-key: done)" in capsys.readouterr().err
+
+
+def test_a_renewal_that_failed_half_way_is_repeated_with_its_option_and_a_whole_one_without(
+    made: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def advised(*renewed: str) -> str:
+        progress = ending(changed=dict.fromkeys(renewed, "replace"))
+        progress.errors.append("no")
+        with pytest.raises(typer.Exit):
+            verbs._finish(made, progress, False, "changed")
+        return capsys.readouterr().err
+
+    made.renew(["relay-server", "relay-identity-token"])
+
+    assert "run the same command again" in advised()
+    assert "run the same command again" in advised("relay-server-key")
+    assert "run it without --renew, which is done" in advised("relay-server-key", "relay-identity-token")
 
 
 def test_an_up_makes_anew_what_its_preview_showed(made: Runs) -> None:
@@ -369,7 +380,7 @@ def test_a_preview_that_the_cli_refuses_could_not_look(monkeypatch: pytest.Monke
 
 
 def test_an_up_that_changes_nothing_ends_with_1_where_a_cluster_is_silent() -> None:
-    deployed: Any = SimpleNamespace(unreachable={"cluster-1": "refused"}, made_anew=lambda _: [])
+    deployed: Any = SimpleNamespace(unreachable={"cluster-1": "refused"}, renewed=lambda _: False)
 
     with pytest.raises(typer.Exit) as left:
         verbs._finish(deployed, ending(), False, "changed", silent=deployed.unreachable)

@@ -363,19 +363,27 @@ class TestCertificates:
 
         assert restarted(stack, deploy(config)) == {"enterprise-networking", "dashboard"}
 
-    def test_a_new_root_ends_the_enrolment_of_every_agent(self, stack: Run) -> None:
+    def test_a_new_root_or_signing_key_ends_the_enrolment_of_every_agent(
+        self, stack: Run, config: dict[str, Any], deploy: Callable[..., Run], made: Made
+    ) -> None:
         for worker in WORKERS:
-            assert stack.named(f"{worker}-relay-root").after_update == (f"{worker}-end-of-enrolment",)
+            assert stack.named(f"{worker}-relay-root").before_update == (f"{worker}-end-of-enrolment",)
             assert stack.named(f"{worker}-relay-root").key in stack.named(f"{worker}-agent").dependencies
             # Else it would end before the relay has that root.
             assert stack.named("management-release").key in stack.named(f"{worker}-relay-root").dependencies
+        issuers = {issuer(stack)}
+        for name in ("relay-signing-certificate", "relay-signing-key", "relay-root-certificate"):
+            made(name)
+            issuers.add(issuer(deploy(config)))
+        # A renewed signing certificate is for the same key.
+        assert len(issuers) == 3
 
     def test_an_agent_with_a_certificate_of_ours_never_enrolled(
         self, config: dict[str, Any], deploy: Callable[..., Run]
     ) -> None:
         stack = deploy(config | {"pki": {"clientCertificates": "perWorker"}})
 
-        assert {r.after_update for r in stack.registered} == {()}
+        assert not [r for r in stack.registered if any("enrolment" in hook for hook in r.before_update)]
 
 
 def test_a_new_licence_restarts_the_pods_that_read_it(
@@ -429,13 +437,18 @@ def checksums(stack: Run) -> dict[str, str]:
     return {name: found[product.CHECKSUM_ANNOTATION] for name, found in annotations.items()}
 
 
+def issuer(stack: Run) -> str:
+    """What a worker's copy of the root bears."""
+    return stack.named("cluster-1-relay-root").inputs["metadata"]["annotations"][product.ISSUER_ANNOTATION]
+
+
 @pytest.fixture
 def made(found: Callable[[Found], None]) -> Made:
     """Have the next deployment make one certificate or token anew."""
 
     def made(name: str) -> None:
         def anew(args: MockResourceArgs, outputs: dict[str, Any]) -> dict[str, Any]:
-            keys = {"certPem", "result"} & outputs.keys() if args.name == name else ()
+            keys = {"certPem", "publicKeyPem", "result"} & outputs.keys() if args.name == name else ()
             return {key: f"another {outputs[key]}" for key in keys}
 
         found(anew)

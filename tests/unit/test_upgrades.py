@@ -169,24 +169,16 @@ def test_a_cluster_that_cant_be_asked_for_leftovers_is_a_warning_and_no_failure(
     assert "delete pod/enterprise-agent-test rolebinding/enterprise-agent-test" in warning
 
 
-def test_a_cluster_where_an_agents_certificate_cant_be_removed_is_a_warning_with_what_to_type(
-    stack: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    warnings: list[str] = []
-    monkeypatch.setattr("pulumi.log.warn", warnings.append)
-    hook = stack.hooks["cluster-1-end-of-enrolment"]
-
+def test_a_cluster_where_an_agents_certificate_cant_be_removed_keeps_the_root_it_has(stack: Run) -> None:
     # The test's kubeconfig leads nowhere.
-    rooted(hook, "another", "this")
+    with pytest.raises(pulumi.RunError, match="The agent on cluster cluster-1 would keep a certificate") as refusal:
+        rooted(stack.hooks["cluster-1-end-of-enrolment"], "another", "this")
 
-    (warning,) = warnings
-    assert "The agent on cluster cluster-1 keeps a certificate under the root that was" in warning
-    assert "-n gloo-mesh delete secret/relay-client-tls-secret &&" in warning
-    assert "-n gloo-mesh rollout restart deployment/enterprise-agent" in warning
+    assert "-n gloo-mesh delete secret/relay-client-tls-secret" in str(refusal.value)
 
 
 @pytest.mark.parametrize("before", ["this", None])
-def test_a_trust_anchor_that_is_repaired_or_taken_in_ends_no_enrolment(
+def test_a_copy_of_the_root_that_is_repaired_or_taken_in_ends_no_enrolment(
     stack: Run, monkeypatch: pytest.MonkeyPatch, before: str | None
 ) -> None:
     monkeypatch.setattr("components.removal.connected", lambda _: pytest.fail("the cluster was asked"))
@@ -195,9 +187,9 @@ def test_a_trust_anchor_that_is_repaired_or_taken_in_ends_no_enrolment(
 
 
 def rooted(hook: Any, before: str | None, after: str) -> None:
-    """What the engine does after it updated a worker's copy of the root."""
+    """What the engine does before it updates a worker's copy of the root."""
     old, new = (
-        {"metadata": {"annotations": {product.TRUST_ANCHOR_ANNOTATION: root}} if root else {"name": "x"}}
+        {"metadata": {"annotations": {product.ISSUER_ANNOTATION: root}} if root else {"name": "x"}}
         for root in (before, after)
     )
     asked: Any = hook(pulumi.ResourceHookArgs("urn", "id", "cluster-1-relay-root", "type", new, old))
