@@ -81,7 +81,9 @@ def connected(cluster: ClusterSettings) -> "ApiClient":
         )
         if "proxy-url" in server:
             _through(settings, str(server["proxy-url"]))
-        return client.ApiClient(settings)
+        api: Any = client.ApiClient(settings)
+        api.default_headers.update(_impersonated(user))
+        return api
     except AccessError:
         raise
     except ImportError:
@@ -134,6 +136,16 @@ def _signed_in(server: Mapping[str, Any], user: Mapping[str, Any]) -> dict[str, 
     if not re.fullmatch(r"[\x21-\x7e]*", str(signed_in.get("token") or "")):
         _refuse("its token isn't one line of plain characters")
     return signed_in
+
+
+def _impersonated(user: Mapping[str, Any]) -> dict[str, str]:
+    """The headers of whom a kubeconfig's user acts as; kubernetes.io, user impersonation."""
+    groups: list[str] = user.get("as-groups") or []
+    if len(groups) > 1 or user.get("as-user-extra"):
+        # The library has one value for a header, and the server reads no list in it.
+        _refuse("it acts as a user with several groups or with as-user-extra; these commands can act with one group")
+    given = {"User": user.get("as"), "Uid": user.get("as-uid"), "Group": next(iter(groups), None)}
+    return {f"Impersonate-{name}": str(value) for name, value in given.items() if value}
 
 
 def _asked(server: Mapping[str, Any], plugin: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from components import product
-from components.charts import LOCK, Chart, Charts, LockError, read_lock, required, write_lock
+from components.charts import Chart, Charts, LockError, read_lock, required, write_lock
 from operations.deadline import within
 from operations.stack import UsageError
 
@@ -122,7 +122,7 @@ def add(folder: Path, content: bytes, origin: str, version: str | None = None) -
         if known.get((chart.name, chart.version), chart.sha256) != chart.sha256:
             raise UsageError(
                 f"{origin} is not the {chart.name} {chart.version} that was locked before; released charts don't "
-                f"change. If you trust the new one, take the old entry out of {folder / LOCK} and repeat."
+                "change. One that you patched needs a later version of its own, or no cluster would be upgraded to it."
             )
     for chart in charts:
         temporary = folder / f"{chart.file}.new"

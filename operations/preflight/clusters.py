@@ -28,6 +28,12 @@ ANOTHER_CLUSTER = Kind(
     _PAGE,
     stops=True,
 )
+RENAMED = Kind(
+    "renamed-cluster",
+    "An up would find everything there taken, and at its end delete it, as the old name's.",
+    _PAGE,
+    stops=True,
+)
 MOVED = Kind(
     "namespace-moved",
     "Certificates, addresses and releases all name it, and what the old one still owns is in the way of the new.",
@@ -52,6 +58,9 @@ def findings(
                 f"both have the kube-system of UID {uid}.",
                 f"Give {cluster.name} the context of a cluster of its own: {cluster.kubectl} config get-contexts",
             )
+    former: dict[str | None, str] = {
+        uid: name for (name, _, path), uid in ours.namespaces.items() if path == settings.namespace
+    }
     for cluster in (cluster for cluster in clusters if seen[cluster.name].get(KUBE_SYSTEM) not in _shared(seen)):
         made = {path for name, kind, path in ours.made if (name, kind) == (cluster.name, NAMESPACE)}
         if (left := made - {settings.namespace, product.ADDONS_NAMESPACE}) and settings.namespace not in made:
@@ -66,6 +75,14 @@ def findings(
             continue
         remembered = ours.namespaces.get((cluster.name, NAMESPACE, settings.namespace))
         live = seen[cluster.name].get(settings.namespace)
+        if remembered is None and (old := former.get(live)):
+            yield RENAMED.found(
+                cluster.name,
+                f"{cluster.name} (context {cluster.context}) is the cluster that this stack deployed to as {old}: "
+                f"namespace {settings.namespace} has the same UID {live}.",
+                f"Call it {old} again, with context: {cluster.context}. To give it another name: up without it, then "
+                f"up with {cluster.name}",
+            )
         if remembered is None or live == remembered:
             continue
         # Somebody may have deleted the namespace, which an up repairs; nobody deletes the CRDs with it.

@@ -698,6 +698,13 @@ def test_contexts_that_were_swapped_are_told(looker: Looker, deployed: Report) -
     assert looker.told({"workers": swapped}) == [("another-cluster", "cluster-1"), ("another-cluster", "cluster-2")]
 
 
+def test_a_worker_that_was_given_another_name_is_told_by_the_one_it_had(looker: Looker, deployed: Report) -> None:
+    (finding,) = looker.findings({"workers": {"east": {"context": "cluster-1"}, "cluster-2": {}}})
+
+    assert (finding.kind.code, finding.where) == ("renamed-cluster", "east")
+    assert "Call it cluster-1 again, with context: cluster-1." in finding.remedy
+
+
 def test_nothing_is_removed_where_the_contexts_of_the_last_run_lead_elsewhere(
     fleet: Fleet, deployed: Report, restricted_kubeconfig: Path
 ) -> None:

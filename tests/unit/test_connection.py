@@ -77,6 +77,13 @@ def test_a_login_that_the_library_would_do_without_a_deadline_is_refused(
     assert "logs in by an auth-provider" in why(cluster(user))
 
 
+@pytest.mark.parametrize("more", [{"as-groups": ["a", "b"]}, {"as-user-extra": {"reason": ["night"]}}])
+def test_acting_as_more_than_the_library_can_say_is_refused(
+    cluster: Callable[..., ClusterSettings], more: dict[str, Any]
+) -> None:
+    assert "acts as a user with several groups" in why(cluster({"as": "admin", **more}))
+
+
 @pytest.mark.parametrize(
     "user",
     [
@@ -214,6 +221,15 @@ def test_a_token_file_is_used_without_its_lines_end(cluster: Callable[..., Clust
 
     assert why(cluster({"tokenFile": str(Path("token").absolute())})) == ""
     assert server.headers["authorization"] == f"Bearer {CANARY}"
+
+
+def test_who_a_user_acts_as_is_said_as_the_plugin_says_it(
+    cluster: Callable[..., ClusterSettings], server: Server
+) -> None:
+    assert why(cluster({"token": CANARY, "as": "admin", "as-uid": "7", "as-groups": ["system:masters"]})) == ""
+
+    said = {name: value for name, value in server.headers.items() if name.startswith("Impersonate-")}
+    assert said == {"Impersonate-User": "admin", "Impersonate-Uid": "7", "Impersonate-Group": "system:masters"}
 
 
 def test_a_proxy_is_used_with_its_password_whatever_no_proxy_says(

@@ -80,6 +80,18 @@ def test_a_refresh_that_fails_where_the_cluster_answers_is_the_end(monkeypatch: 
     assert runs.refreshed == [True]
 
 
+def test_a_cluster_that_leaves_and_cant_be_asked_ends_no_refresh_of_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers(monkeypatch)
+    runs = Runs(ending("dc-1"), ending())
+    runs._console = Console(soft_wrap=True)
+
+    assert not runs.up(ending()).errors
+    assert runs.refreshed == [True, False]
+    assert "put its entry back and run: python -m operations forget dc-1" in capsys.readouterr().out
+
+
 def test_nothing_is_begun_again_after_an_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
     answers(monkeypatch, False, False, False)
     runs = Runs(ending("cluster-1"), interrupted=True)

@@ -227,6 +227,18 @@ MINE = Ownership(
 KEPT = {"x": {"name": "x", "annotations": {"meta.helm.sh/release-name": "enterprise-agent-crds"}}}
 
 
+def test_a_cluster_under_a_new_name_is_told_by_its_old_one_and_no_other(config: dict[str, Any]) -> None:
+    settings = Settings.parse(
+        config | {"workers": {"east": {"context": "cluster-1"}, "cluster-2": {}}}, ("licenseKey",)
+    )
+    seen = {"east": {"kube-system": "k", "gloo-mesh": "g"}, "cluster-2": {"kube-system": "w", "gloo-mesh": None}}
+
+    (finding,) = clusters.findings(settings, seen, {}, MINE, "prod")
+
+    assert (finding.kind.code, finding.where) == ("renamed-cluster", "east")
+    assert "deployed to as cluster-1" in finding.what
+
+
 @pytest.mark.parametrize(
     ("uid", "crds", "told"),
     [
