@@ -106,6 +106,9 @@ CHECKSUM_ANNOTATION = "gloo-mesh.fleet/checksum"
 ISSUER_ANNOTATION = "gloo-mesh.fleet/issuer"
 """On a worker's copy of the root: what the relay issues by, which tells another root or key from a repair."""
 
+BALANCER_ANNOTATION = "gloo-mesh.fleet/balancer"
+"""On the relay's Service: of the annotations that a cloud's controller reads there, so that its address is read again
+when they change."""
 PLACEMENT_ANNOTATION = "gloo-mesh.fleet/placement"
 """On the addons' pod templates, for the post-renderer: where they may run and where their images come from."""
 POST_RENDERER = "./components/place-addons"

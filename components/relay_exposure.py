@@ -6,6 +6,7 @@ a change of the management plane alone leaves the workers quiet in a preview. Se
 and 0005.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -19,6 +20,7 @@ from components.istio_gateway import IstioGateway, IstioGatewayArgs
 from components.management_plane import ManagementPlane
 from components.relay_dial import answer
 from components.settings import ClusterSettings, RelaySettings
+from components.settings.pem import fingerprint
 
 _TIMEOUTS = ("deadline exceeded", "timed out", "failed to fully initialize", "failed to become available")
 _NODE_ADDRESSES = ("ExternalIP", "InternalIP", "Hostname")
@@ -113,6 +115,8 @@ class RelayExposure(pulumi.ComponentResource):
         # Ten times quicker than the provider's own wait for a Service, which a node port is left to: that one
         # also waits for pods.
         annotations = {"pulumi.com/waitFor": "jsonpath={.status.loadBalancer.ingress}"} if balanced else {}
+        if asked := self._args.relay.annotations:
+            annotations[product.BALANCER_ANNOTATION] = fingerprint(json.dumps(asked, sort_keys=True))
         return k8s.core.v1.ServicePatch(
             f"{self._name}-service",
             metadata={"name": product.RELAY_SERVICE, "namespace": self._args.namespace, "annotations": annotations},

@@ -265,6 +265,17 @@ def test_a_relay_without_its_port_fails_the_preview_because_no_time_brings_it() 
     assert not isinstance(lacking.value, NotReadyError)
 
 
+def test_the_address_is_read_again_when_the_services_annotations_change_and_else_not(exposed: Exposed) -> None:
+    def patched(**relay: Any) -> dict[str, Any]:
+        return exposed(relay).named("relay-exposure-service").inputs["metadata"]["annotations"]
+
+    internal, external = ({"annotations": {"type": kind}} for kind in ("internal", "external"))
+
+    assert patched(**internal) == patched(**internal)
+    assert patched(**internal) != patched(**external)
+    assert patched().keys() == {"pulumi.com/waitFor"}
+
+
 def test_annotations_reach_the_relays_service_and_nothing_is_said_without_them(exposed: Exposed) -> None:
     internal = {"networking.gke.io/load-balancer-type": "Internal"}
 
