@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from components import product
-from components.settings import MANAGEMENT, ClusterSettings, Settings, pem
+from components.settings import ClusterSettings, Settings, WorkerClusterSettings, pem
 from components.settings.pem import Pem, PemPair, Trust
 from operations.api import Api, Refused, silence
 from operations.findings import Finding, Kind
@@ -21,7 +21,6 @@ SECRETS = Kind(
     "trust",
     stops=True,
 )
-_PAIR = ("tls.crt", "tls.key", "ca.crt")
 _SECRET = "kubernetes:core/v1:Secret"
 
 
@@ -63,26 +62,27 @@ def faults(settings: Settings, there: Mapping[str, Held]) -> list[str]:
         return []
     found: list[str] = []
 
-    def pems(cluster: ClusterSettings, name: str, *keys: str) -> dict[str, Pem]:
+    def pems(cluster: ClusterSettings, name: str) -> dict[str, Pem]:
         called, secret = _called(name, cluster, settings.namespace), there[cluster.name][name]
         if isinstance(secret, Refused):
             found.append(f"{called} can't be read: {silence(secret)}.")
             return {}
+        keys = settings.pki.secrets(isinstance(cluster, WorkerClusterSettings))[name]
         return dict(_pems(secret, called, name, keys, found))
 
-    root = pems(management, product.RELAY_ROOT_SECRET, "ca.crt").get("ca.crt")
-    server = pems(management, product.RELAY_SERVER_SECRET, *_PAIR)
+    root = pems(management, product.RELAY_ROOT_SECRET).get("ca.crt")
+    server = pems(management, product.RELAY_SERVER_SECRET)
     holders = [server]
     clients: dict[str, PemPair] = {}
     signing = None
     if settings.pki.per_worker:
         for worker in settings.worker_clusters:
             if worker.name in there:
-                client = pems(worker, product.RELAY_CLIENT_SECRET, *_PAIR)
+                client = pems(worker, product.RELAY_CLIENT_SECRET)
                 clients[worker.name] = _pair(client)
                 holders.append(client)
     else:
-        issuer = pems(management, product.RELAY_SIGNING_SECRET, *_PAIR)
+        issuer = pems(management, product.RELAY_SIGNING_SECRET)
         signing = _pair(issuer)
         holders.append(issuer)
     trust = Trust(authority=settings.authority, root=root, server=_pair(server), signing=signing, clients=clients)
@@ -98,12 +98,7 @@ def faults(settings: Settings, there: Mapping[str, Held]) -> list[str]:
 
 def _needed(settings: Settings, cluster: ClusterSettings) -> list[str]:
     """The Secrets that somebody else makes on a cluster."""
-    if settings.pki.source != "existing":
-        return []
-    if cluster.name != MANAGEMENT:
-        return [product.RELAY_CLIENT_SECRET] if settings.pki.per_worker else []
-    signing = [] if settings.pki.per_worker else [product.RELAY_SIGNING_SECRET]
-    return [product.RELAY_ROOT_SECRET, product.RELAY_SERVER_SECRET, *signing]
+    return sorted(settings.pki.others(isinstance(cluster, WorkerClusterSettings)))
 
 
 def _pems(secret: Any, called: str, name: str, keys: Collection[str], found: list[str]) -> Iterator[tuple[str, Pem]]:

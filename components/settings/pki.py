@@ -9,12 +9,15 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
+from components import product
 from components.settings import pem
 from components.settings.faults import PROJECT, nearest
 from components.settings.fields import DnsLabel, PemSource, Section, Source, from_home, is_encrypted
 from components.settings.pem import Pem, PemPair, Trust
 
 PKI = f"{PROJECT}:pki"
+
+_PAIR, _ANCHOR, _TOKEN = ("tls.crt", "tls.key", "ca.crt"), ("ca.crt",), ("token",)
 
 
 class PairSettings(Section):
@@ -48,6 +51,26 @@ class PkiSettings(Section):
     def per_worker(self) -> bool:
         """Whether each worker has a client certificate of its own from the start."""
         return self.client_certificates == "perWorker"
+
+    def secrets(self, worker: bool) -> dict[str, tuple[str, ...]]:
+        """The relay's Secrets on a worker, or on the management cluster, whoever makes them: by name, their keys."""
+        if worker:
+            own = {product.RELAY_CLIENT_SECRET: _PAIR} if self.per_worker else {product.RELAY_TOKEN_SECRET: _TOKEN}
+            return {product.RELAY_ROOT_SECRET: _ANCHOR} | own
+        issuing = {product.RELAY_SIGNING_SECRET: _PAIR, product.RELAY_TOKEN_SECRET: _TOKEN}
+        return {
+            product.RELAY_SERVER_SECRET: _PAIR,
+            product.RELAY_ROOT_SECRET: _ANCHOR,
+            **({} if self.per_worker else issuing),
+            product.RELAY_FORWARDING_TOKEN_SECRET: _TOKEN,
+        }
+
+    def others(self, worker: bool) -> set[str]:
+        """Those of them that cert-manager or Vault makes: no token, and no worker's copy of the root."""
+        if self.source != "existing":
+            return set()
+        copied = {product.RELAY_ROOT_SECRET} if worker else set[str]()
+        return {name for name, keys in self.secrets(worker).items() if keys != _TOKEN} - copied
 
     @property
     def sources(self) -> dict[str, Source]:

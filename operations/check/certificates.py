@@ -4,7 +4,7 @@ Owns the look at the Secrets that this program makes, and at the certificate tha
 certificates have to be is told by the checks of supplied ones. A token is compared, and never shown.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 
 from components import product
@@ -55,22 +55,12 @@ _MANAGEMENT = (
 )
 """Where each certificate of the fleet's record lies on the management cluster: its name there, Secret and key."""
 
-_PAIR, _CA, _TOKEN = ("tls.key", "tls.crt", "ca.crt"), ("ca.crt",), ("token",)
-
 Places = Collection[tuple[str, str, str]]
 
 
 def management(view: View, held: Secrets) -> Iterator[Finding]:
     """Of the management cluster, whose Secrets are `held`."""
-    per_worker = view.fleet.settings.pki.per_worker
-    issuing = {product.RELAY_SIGNING_SECRET: _PAIR, product.RELAY_TOKEN_SECRET: _TOKEN}
-    wanted = {
-        product.RELAY_SERVER_SECRET: _PAIR,
-        product.RELAY_ROOT_SECRET: _CA,
-        product.RELAY_FORWARDING_TOKEN_SECRET: _TOKEN,
-        **({} if per_worker else issuing),
-    }
-    yield from _missing(view, held, wanted)
+    yield from _missing(view, held)
     changed = {secret: finding for secret, finding in _changed(view, held, _MANAGEMENT)}
     yield from changed.values()
     # What was replaced is told once.
@@ -81,15 +71,13 @@ def management(view: View, held: Secrets) -> Iterator[Finding]:
 
 def worker(view: View, held: Secrets) -> Iterator[Finding]:
     """Of a worker, whose Secrets are `held`."""
-    per_worker = view.fleet.settings.pki.per_worker
-    own = {product.RELAY_CLIENT_SECRET: _PAIR} if per_worker else {product.RELAY_TOKEN_SECRET: _TOKEN}
-    yield from _missing(view, held, {product.RELAY_ROOT_SECRET: _CA, **own})
+    yield from _missing(view, held)
     issued = (f"relay-client-{view.name}", product.RELAY_CLIENT_SECRET, "tls.crt")
     changed = {secret: finding for secret, finding in _changed(view, held, (_ROOT, issued))}
     yield from changed.values()
     token = held.get(product.RELAY_TOKEN_SECRET, {}).get("token")
     wanted = view.fleet.trust.get(product.RELAY_TOKEN_SECRET, {}).get("token")
-    if not per_worker and token and wanted and token != wanted:
+    if not view.fleet.settings.pki.per_worker and token and wanted and token != wanted:
         yield TOKEN.found(
             view.name,
             f"Secret {product.RELAY_TOKEN_SECRET} in namespace {view.namespace} holds another token than the "
@@ -122,8 +110,8 @@ def lost(fleet: Fleet, workers: Iterable[str]) -> Iterator[Finding]:
         yield LOST.found(name, what, f"{again} {product.AGENT_DEPLOYMENT}")
 
 
-def _missing(view: View, held: Secrets, wanted: Mapping[str, Collection[str]]) -> Iterator[Finding]:
-    for name, keys in wanted.items():
+def _missing(view: View, held: Secrets) -> Iterator[Finding]:
+    for name, keys in view.fleet.settings.pki.secrets(bool(view.worker)).items():
         lacking = [key for key in keys if not held.get(name, {}).get(key)]
         if lacking:
             called = f"Secret {name} in namespace {view.namespace}"

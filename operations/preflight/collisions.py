@@ -79,7 +79,7 @@ class Seen:
 def made(settings: Settings) -> list[Object]:
     """Everything that the program makes under a name that is always the same."""
     management = settings.management_cluster
-    found = [*_in_namespace(settings, management, _management_secrets(settings), product.MANAGEMENT_CHART)]
+    found = [*_in_namespace(settings, management, product.MANAGEMENT_CHART)]
     found.append((management.name, _core("ConfigMap"), f"{settings.namespace}/{product.FLEET_CONFIG_MAP}"))
     custom = [(product.CLUSTER_API_VERSION, product.CLUSTER_KIND, worker) for worker in settings.workers]
     if mesh := settings.virtual_mesh:
@@ -94,14 +94,16 @@ def made(settings: Settings) -> list[Object]:
         for version, kind, name in custom
     ]
     for worker in settings.worker_clusters:
-        found += _in_namespace(settings, worker, _worker_secrets(settings), product.AGENT_CHART)
+        found += _in_namespace(settings, worker, product.AGENT_CHART)
         if worker.addons.enabled:
             found += _addons(worker)
     return found
 
 
-def _in_namespace(settings: Settings, cluster: ClusterSettings, secrets: list[str], chart: str) -> Iterator[Object]:
-    within = settings.namespace
+def _in_namespace(settings: Settings, cluster: ClusterSettings, chart: str) -> Iterator[Object]:
+    within, worker = settings.namespace, isinstance(cluster, WorkerClusterSettings)
+    others = settings.pki.others(worker)
+    secrets = [secret for secret in settings.pki.secrets(worker) if secret not in others]
     if cluster.namespaces.create:
         yield cluster.name, NAMESPACE, within
     for secret in [*secrets, *_pull_secret(cluster)]:
@@ -122,22 +124,6 @@ def _addons(worker: WorkerClusterSettings) -> Iterator[Object]:
         yield worker.name, rbac, f"{within}/{product.OPENSHIFT_ANY_USER}"
         yield worker.name, f"kubernetes:{api_version}:{kind}", f"{within}/{name}"
     yield worker.name, RELEASE, f"{within}/{product.ADDONS_RELEASE}"
-
-
-def _management_secrets(settings: Settings) -> list[str]:
-    pki = settings.pki
-    made = [] if pki.source == "existing" else [product.RELAY_SERVER_SECRET, product.RELAY_ROOT_SECRET]
-    if pki.per_worker:
-        return [*made, product.RELAY_FORWARDING_TOKEN_SECRET]
-    signing = [product.RELAY_SIGNING_SECRET] if made else []
-    return [*made, *signing, product.RELAY_TOKEN_SECRET, product.RELAY_FORWARDING_TOKEN_SECRET]
-
-
-def _worker_secrets(settings: Settings) -> list[str]:
-    if not settings.pki.per_worker:
-        return [product.RELAY_ROOT_SECRET, product.RELAY_TOKEN_SECRET]
-    own = [] if settings.pki.source == "existing" else [product.RELAY_CLIENT_SECRET]
-    return [product.RELAY_ROOT_SECRET, *own]
 
 
 def _pull_secret(cluster: ClusterSettings) -> list[str]:
