@@ -4,7 +4,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
 from pydantic import AfterValidator, Field
 
@@ -169,6 +169,10 @@ class WorkerSettings(DefaultsSettings):
 class ClusterSettings:
     """A cluster to connect to. `name` is its identity in the state; the context may be renamed."""
 
+    # Of one that only the state knows these say nothing: it is made from the management cluster's settings.
+    chart: ClassVar[str] = product.MANAGEMENT_CHART
+    release: ClassVar[str] = product.MANAGEMENT_RELEASE
+    deployment: ClassVar[str] = product.MANAGEMENT_DEPLOYMENT
     name: str
     kubeconfig: Source
     context: str
@@ -196,6 +200,9 @@ class ClusterSettings:
 class WorkerClusterSettings(ClusterSettings):
     """A worker, with every default filled in."""
 
+    chart: ClassVar[str] = product.AGENT_CHART
+    release: ClassVar[str] = product.AGENT_RELEASE
+    deployment: ClassVar[str] = product.AGENT_DEPLOYMENT
     relay_address: str | None
     istio: IstioSettings
     addons: AddonsSettings

@@ -10,7 +10,7 @@ from typing import Any
 
 from components import product
 from components.connection import reason
-from components.settings import ClusterSettings, Settings
+from components.settings import MANAGEMENT, ClusterSettings, Settings
 from operations import everywhere
 from operations.api import Api, Unanswered
 from operations.check import certificates, definitions, hand_changes, mesh, relay, releases, workloads
@@ -85,13 +85,13 @@ class Checked:
 def check(stack: str, settings: Settings) -> Checked:
     """Look at every cluster of a stack."""
     first = _fleet(stack, settings)
-    fleet = first.seen.get(settings.management_cluster.name, Fleet(stack=stack, settings=settings))
+    fleet = first.seen.get(MANAGEMENT, Fleet(stack=stack, settings=settings))
     # What others are compared with has to come from one look: a management cluster that failed it is not seen.
     asked = [cluster for cluster in settings.clusters if cluster.name not in first.unseen]
     looked = everywhere.look(asked, lambda cluster, api: _seen(View(cluster, api, fleet)), SECONDS)
     seen = looked.seen
     findings = [_unseen(fleet, name, error) for name, error in {**first.unseen, **looked.unseen}.items()]
-    if fleet.record is None and settings.management_cluster.name in seen:
+    if fleet.record is None and MANAGEMENT in seen:
         findings.append(_unrecorded(fleet))
         if not any(cluster.version for cluster in seen.values()):
             return Checked(seen, findings)
@@ -121,9 +121,9 @@ def _fleet(stack: str, settings: Settings) -> Looked[Fleet]:
 def _seen(view: View) -> Cluster:
     cluster = Cluster()
     deployed = releases.deployed(view)
-    own = product.AGENT_RELEASE if view.worker else product.MANAGEMENT_RELEASE
-    cluster.version = deployed[own].version if own in deployed else None
-    cluster.image = releases.image(view, product.AGENT_DEPLOYMENT if view.worker else product.MANAGEMENT_DEPLOYMENT)
+    own = deployed.get(view.cluster.release)
+    cluster.version = own.version if own else None
+    cluster.image = releases.image(view, view.cluster.deployment)
     cluster.findings += releases.findings(view, deployed)
     foreign = releases.foreign(view, deployed)
     cluster.findings += foreign.values()
@@ -153,18 +153,17 @@ def _seen(view: View) -> Cluster:
 
 def _between(fleet: Fleet, seen: dict[str, Cluster]) -> Iterator[Finding]:
     """What shows between clusters."""
-    management = fleet.settings.management_cluster.name
-    found = seen[management].gauges if management in seen else None
-    workers = {name: cluster for name, cluster in seen.items() if name != management}
+    found = seen[MANAGEMENT].gauges if MANAGEMENT in seen else None
+    workers = {name: cluster for name, cluster in seen.items() if name != MANAGEMENT}
     if found:
         for name, cluster in workers.items():
             cluster.pull, cluster.push = found.pull.get(name, 0), found.push.get(name, 0)
         yield from relay.connections(fleet, found)
         connected = {name for name, cluster in workers.items() if cluster.push}
         yield from certificates.lost(fleet, [name for name in connected if not workers[name].certified])
-    if management in seen:
+    if MANAGEMENT in seen:
         yield from releases.skewed(
-            fleet, seen[management].image, {name: cluster.image for name, cluster in workers.items()}
+            fleet, seen[MANAGEMENT].image, {name: cluster.image for name, cluster in workers.items()}
         )
     if fleet.settings.relay.dial_from_here:
         yield from relay.dialled(fleet, [cluster.address for cluster in workers.values() if cluster.address])
@@ -188,4 +187,4 @@ def _unrecorded(fleet: Fleet) -> Finding:
         f"There is no record of this fleet in ConfigMap {product.FLEET_CONFIG_MAP} in namespace "
         f"{fleet.settings.namespace}."
     )
-    return UNRECORDED.found(fleet.settings.management_cluster.name, what, fleet.up)
+    return UNRECORDED.found(MANAGEMENT, what, fleet.up)

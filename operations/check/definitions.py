@@ -43,7 +43,7 @@ def findings(view: View, found: Mapping[str, Deployed]) -> Iterator[Finding]:
     """Of one cluster, whose releases are `found`, against the charts that it was deployed from."""
     record, settings = view.fleet.record, view.fleet.settings
     version = (record.versions.get(view.name) if record else None) or view.cluster.version
-    chart = product.crds_chart(product.AGENT_CHART if view.worker else product.MANAGEMENT_CHART)
+    chart = product.crds_chart(view.cluster.chart)
     archive = settings.charts.at(version).by_name.get(chart)
     folder = Path(settings.charts_folder)
     # Charts of a version that was given up may be gone from the lock or from the folder, or be broken there, since only

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from components import product
 from components.handshake import cause, shake_hands, trusting
-from components.settings import pem
+from components.settings import MANAGEMENT, pem
 from operations.api import Refused, Unanswered
 from operations.check.view import Fleet, View
 from operations.deadline import within
@@ -116,14 +116,14 @@ def connections(fleet: Fleet, found: Gauges) -> Iterator[Finding]:
     for name in sorted(connected - registered - workers.keys()):
         what = f"A client that says it is {name} is connected, and no {product.CLUSTER_KIND} is called that."
         remedy = f"Write gloo-mesh:workers.{name}, then: {fleet.up}. Or stop that agent."
-        yield STRANGER.found(settings.management_cluster.name, what, remedy)
+        yield STRANGER.found(MANAGEMENT, what, remedy)
     for name in sorted(registered - connected - workers.keys()):
         what = f"{product.CLUSTER_KIND} {name} is neither a worker of the configuration nor connected."
         forget = f"python -m operations forget {name} --stack {fleet.stack}"
         delete = f"{settings.management_cluster.kubectl} -n {settings.namespace} delete "
         delete += f"{product.CLUSTER_PLURAL}.{product.CLUSTER_API_VERSION.partition('/')[0]} {name}"
         remedy = f"{fleet.up}; where that cluster is gone: {forget}; where it was made by hand: {delete}"
-        yield AGENTLESS.found(settings.management_cluster.name, what, remedy)
+        yield AGENTLESS.found(MANAGEMENT, what, remedy)
 
 
 def unregistered(view: View) -> Iterator[Finding]:
@@ -170,7 +170,7 @@ def dialled(fleet: Fleet, addresses: Iterable[str]) -> Iterator[Finding]:
             why = cause(error, authority) if isinstance(error, OSError) else "that is no host:port"
             kind = UNTRUSTED if isinstance(error, ssl.SSLCertVerificationError) else UNREACHABLE
             yield kind.found(
-                fleet.settings.management_cluster.name,
+                MANAGEMENT,
                 f"The relay doesn't answer at {place} for the server name {authority}: {why}.",
                 f"openssl s_client -connect {place} -servername {authority} -showcerts",
             )

@@ -60,10 +60,7 @@ _FAILED = re.compile(rf'^(Upgrade|Release|Rollback) ".*" failed|^{re.escape(helm
 def expected(view: View) -> dict[str, str]:
     """The releases that a cluster should have, with their namespaces."""
     worker = view.worker
-    if worker is None:
-        names = [product.MANAGEMENT_RELEASE, product.crds_chart(product.MANAGEMENT_CHART)]
-    else:
-        names = [product.AGENT_RELEASE, product.crds_chart(product.AGENT_CHART)]
+    names = [view.cluster.release, product.crds_chart(view.cluster.chart)]
     addons = [product.ADDONS_RELEASE] if worker and worker.addons.enabled else []
     return dict.fromkeys(names, view.namespace) | dict.fromkeys(addons, product.ADDONS_NAMESPACE)
 

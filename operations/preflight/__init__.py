@@ -11,7 +11,7 @@ from typing import Any
 
 from components import product
 from components.charts import Charts
-from components.settings import ClusterSettings, Settings, WorkerClusterSettings
+from components.settings import MANAGEMENT, ClusterSettings, Settings, WorkerClusterSettings
 from operations import charts, identity, trust
 from operations.api import Api, Refused
 from operations.everywhere import Looked, look
@@ -62,11 +62,11 @@ def preflight(stack: str, settings: Settings, exported: State) -> Preflight:
     wanted = collisions.made(settings)
     demands = {
         (name, version): charts.demands(Charts.load(Path(settings.charts_folder), version), name)
-        for name, version in {(_chart(cluster), cluster.version) for cluster in settings.clusters}
+        for name, version in {(cluster.chart, cluster.version) for cluster in settings.clusters}
     }
 
     def at(cluster: ClusterSettings, api: Api) -> _Seen:
-        return _look(settings, cluster, api, wanted, demands[_chart(cluster), cluster.version])
+        return _look(settings, cluster, api, wanted, demands[cluster.chart, cluster.version])
 
     looked = look(settings.clusters, at, SECONDS)
     leaving = remembered.leaving(exported, settings)
@@ -89,7 +89,7 @@ def _look(
     found = [
         *platform.clock(cluster, api),
         *permissions.findings(settings, cluster, api),
-        *versions.findings(cluster, api.version, _chart(cluster), demands, settings.charts_folder),
+        *versions.findings(cluster, api.version, demands, settings.charts_folder),
     ]
     root, record = frozenset[str](), None
     names = [KUBE_SYSTEM, settings.namespace]
@@ -124,7 +124,7 @@ def _findings(
     demands: Mapping[tuple[str, str], charts.Demands],
 ) -> list[Finding]:
     seen = looked.seen
-    management = seen.get(settings.management_cluster.name)
+    management = seen.get(MANAGEMENT)
     strangers = list(
         clusters.findings(
             settings,
@@ -139,7 +139,7 @@ def _findings(
     )
     # What lies on somebody else's cluster is no news.
     own = {name: cluster for name, cluster in seen.items() if name not in {finding.where for finding in strangers}}
-    crds = {cluster.name: list(demands[_chart(cluster), cluster.version].crds) for cluster in settings.clusters}
+    crds = {cluster.name: list(demands[cluster.chart, cluster.version].crds) for cluster in settings.clusters}
     # The configuration itself is refused for those of the versions it names.
     faults = charts.verify(Path(settings.charts_folder))
     verify = f"python -m operations charts verify --charts {settings.charts_folder}"
@@ -170,10 +170,6 @@ def _leaving(stack: str, found: Iterable[Finding]) -> Iterator[Finding]:
     for finding in found:
         forget = f"python -m operations forget {finding.where} --stack {stack}"
         yield replace(finding, remedy=f"{finding.remedy.removesuffix('.')}; if the cluster is gone for good: {forget}")
-
-
-def _chart(cluster: ClusterSettings) -> str:
-    return product.AGENT_CHART if isinstance(cluster, WorkerClusterSettings) else product.MANAGEMENT_CHART
 
 
 def _namespace(api: Api, name: str) -> dict[str, Any] | None:

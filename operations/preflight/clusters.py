@@ -86,8 +86,7 @@ def findings(
         if remembered is None or live == remembered:
             continue
         # Somebody may have deleted the namespace, which an up repairs; nobody deletes the CRDs with it.
-        chart = product.MANAGEMENT_CHART if cluster.name == settings.management_cluster.name else product.AGENT_CHART
-        release = product.crds_chart(chart)
+        release = product.crds_chart(cluster.chart)
         installed = (cluster.name, RELEASE, f"{settings.namespace}/{release}") in ours.made
         if live is None and (not installed or _installed(crds.get(cluster.name, {}), release)):
             continue

@@ -79,7 +79,7 @@ class Seen:
 def made(settings: Settings) -> list[Object]:
     """Everything that the program makes under a name that is always the same."""
     management = settings.management_cluster
-    found = [*_in_namespace(settings, management, product.MANAGEMENT_CHART)]
+    found = [*_in_namespace(settings, management)]
     found.append((management.name, _core("ConfigMap"), f"{settings.namespace}/{product.FLEET_CONFIG_MAP}"))
     custom = [(product.CLUSTER_API_VERSION, product.CLUSTER_KIND, worker) for worker in settings.workers]
     if mesh := settings.virtual_mesh:
@@ -94,13 +94,13 @@ def made(settings: Settings) -> list[Object]:
         for version, kind, name in custom
     ]
     for worker in settings.worker_clusters:
-        found += _in_namespace(settings, worker, product.AGENT_CHART)
+        found += _in_namespace(settings, worker)
         if worker.addons.enabled:
             found += _addons(worker)
     return found
 
 
-def _in_namespace(settings: Settings, cluster: ClusterSettings, chart: str) -> Iterator[Object]:
+def _in_namespace(settings: Settings, cluster: ClusterSettings) -> Iterator[Object]:
     within, worker = settings.namespace, isinstance(cluster, WorkerClusterSettings)
     others = settings.pki.others(worker)
     secrets = [secret for secret in settings.pki.secrets(worker) if secret not in others]
@@ -108,7 +108,7 @@ def _in_namespace(settings: Settings, cluster: ClusterSettings, chart: str) -> I
         yield cluster.name, NAMESPACE, within
     for secret in [*secrets, *_pull_secret(cluster)]:
         yield cluster.name, _core("Secret"), f"{within}/{secret}"
-    for release in (product.crds_chart(chart), chart):
+    for release in (product.crds_chart(cluster.chart), cluster.release):
         yield cluster.name, RELEASE, f"{within}/{release}"
 
 
@@ -245,8 +245,7 @@ def findings(
         for finding in _taken(cluster, [entry for entry in taken if entry in adopted - begun], record, settings):
             recover = f"If an up of this stack made it and was cut off: python -m operations recover --stack {stack}"
             yield replace(finding, remedy=f"{recover}. {finding.remedy}")
-        chart = product.MANAGEMENT_CHART if cluster.name == settings.management_cluster.name else product.AGENT_CHART
-        release = product.crds_chart(chart)
+        release = product.crds_chart(cluster.chart)
         if (cluster.name, RELEASE, f"{settings.namespace}/{release}") not in ours.made:
             yield from _crds(cluster, release, settings.namespace, there.crds, crds.get(cluster.name, []))
 

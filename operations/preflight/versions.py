@@ -25,13 +25,13 @@ _PART = re.compile(
 )
 
 
-def findings(cluster: ClusterSettings, version: str, chart: str, asked: Demands, folder: str) -> Iterator[Finding]:
-    """What `chart`, of a `folder` of charts, asks for and this API server's `version` hasn't."""
+def findings(cluster: ClusterSettings, version: str, asked: Demands, folder: str) -> Iterator[Finding]:
+    """What its chart, of a `folder` of charts, asks for and this API server's `version` hasn't."""
     called = f"{cluster.name} (context {cluster.context}) is Kubernetes {version}"
     if within(version, asked.kubernetes) is False:
         yield TOO_OLD_OR_NEW.found(
             cluster.name,
-            f"{called}, and {chart} {cluster.version} asks for {asked.kubernetes}.",
+            f"{called}, and {cluster.chart} {cluster.version} asks for {asked.kubernetes}.",
             "Vendor a version of the charts that fits, and write it in gloo-mesh:version: "
             f"python -m operations charts pull VERSION --charts {folder}",
         )
@@ -40,8 +40,8 @@ def findings(cluster: ClusterSettings, version: str, chart: str, asked: Demands,
     if server and server >= V1BETA1_ENDS and ended:
         yield CRD_API.found(
             cluster.name,
-            f"{called}; {len(ended)} CRDs of {chart} {cluster.version} are apiextensions.k8s.io/v1beta1, which ended "
-            f"with 1.22: {', '.join(sorted(ended))}.",
+            f"{called}; {len(ended)} CRDs of {cluster.chart} {cluster.version} are apiextensions.k8s.io/v1beta1, which "
+            f"ended with 1.22: {', '.join(sorted(ended))}.",
             "Vendor a later patch of the charts, and write it in gloo-mesh:version: "
             f"python -m operations charts pull VERSION --charts {folder}",
         )

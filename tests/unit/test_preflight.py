@@ -335,7 +335,7 @@ def _demanding(name: str) -> str:
 
 
 def _codes(cluster: ClusterSettings, version: str, asked: charts.Demands) -> list[str]:
-    return [finding.kind.code for finding in versions.findings(cluster, version, "enterprise-agent", asked, "charts")]
+    return [finding.kind.code for finding in versions.findings(cluster, version, asked, "charts")]
 
 
 @pytest.mark.parametrize(("ends", "said"), [(-DAY, "client certificate of management (context"), (DAY, "answers 401")])
