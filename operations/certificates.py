@@ -5,7 +5,6 @@ only the certificate is kept. Whether a certificate is the right one is `check`'
 """
 
 import base64
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ from operations import everywhere, licence, renewals
 from operations.api import Api
 from operations.findings import Finding, Kind
 from operations.record import Record
-from operations.renewals import CLIENT, ROOT, SERVER, SIGNING, Renewal
+from operations.renewals import CLIENT, ROOT, SIGNING, Renewal
 from operations.stack import UsageError
 
 SECONDS = 20
@@ -34,18 +33,6 @@ UNSEEN = Kind(
 LICENCE_EXPIRED = Kind("licence-expired", "The vendor's pods need a licence that is in force.", "expiry")
 LICENCE_DUE = Kind("licence-due", "A new licence comes from the vendor, which takes its time.", "expiry")
 LICENCE_UNREADABLE = Kind("licence-unreadable", "The vendor's pods find no licence.", "expiry")
-
-SIGNED = "tls.crt"
-ANCHOR = "ca.crt"
-ON_MANAGEMENT = {
-    SERVER: (product.RELAY_SERVER_SECRET, SIGNED),
-    SIGNING: (product.RELAY_SIGNING_SECRET, SIGNED),
-    ROOT: (product.RELAY_ROOT_SECRET, ANCHOR),
-}
-ON_WORKER = {
-    ROOT: (product.RELAY_ROOT_SECRET, ANCHOR),
-    CLIENT: (product.RELAY_CLIENT_SECRET, SIGNED),
-}
 
 
 @dataclass(frozen=True)
@@ -71,9 +58,9 @@ class Certificate:
             "cluster": self.cluster,
             "certificate": self.name,
             "secret": self.secret,
-            "notAfter": written(self.end),
+            "notAfter": pem.rfc3339(self.end),
             "daysLeft": days_left(self.end, now),
-            "renewalOpens": written(self.opens),
+            "renewalOpens": pem.rfc3339(self.opens),
             "renewal": self.renewal,
             "sha256": self.sha256,
             "live": self.live,
@@ -92,7 +79,7 @@ class Licence:
         """For machines."""
         if self.end is None:
             return {"notAfter": None, "daysLeft": None}
-        return {"notAfter": written(self.end), "daysLeft": days_left(self.end, now)}
+        return {"notAfter": pem.rfc3339(self.end), "daysLeft": days_left(self.end, now)}
 
 
 @dataclass
@@ -132,21 +119,15 @@ def look(stack: str, settings: Settings) -> Expiry:
         )
     for cluster in settings.clusters:
         if cluster.name in looked.seen:
-            told = list(fleet.certificates(cluster, looked.seen[cluster.name]))
+            found.certificates += fleet.certificates(cluster, looked.seen[cluster.name], found.findings)
         else:
-            told = [fleet.unseen(cluster, looked.unseen[cluster.name]), *fleet.remembered(cluster)]
-        found.certificates += [certificate for certificate in told if isinstance(certificate, Certificate)]
-        found.findings += [finding for finding in told if isinstance(finding, Finding)]
+            found.certificates += fleet.remembered(cluster)
+            found.findings.append(fleet.unseen(cluster, looked.unseen[cluster.name]))
     found.certificates.sort(key=lambda certificate: (certificate.end, certificate.name))
     if management:
         found.licence = Licence(licence.end(management.licence)) if management.licence else None
         found.findings += fleet.licence_faults(found.licence)
     return found
-
-
-def written(moment: datetime) -> str:
-    """As the fleet's record writes it (RFC 3339)."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def days_left(end: datetime, now: datetime) -> int:
@@ -160,15 +141,10 @@ def _seen(cluster: ClusterSettings, api: Api, namespace: str) -> _Seen:
         value = ((found or {}).get("data") or {}).get(key)
         return base64.b64decode(value).decode(errors="replace") if value else None
 
-    pems = {name: content(*place) for name, place in _places(cluster).items()}
+    pems = {name: content(*place) for name, place in renewals.places(cluster).items()}
     if cluster.name != MANAGEMENT:
         return _Seen(pems)
     return _Seen(pems, content(product.LICENSE_SECRET, product.LICENSE_SECRET_KEY), Record.read(api, namespace))
-
-
-def _places(cluster: ClusterSettings) -> dict[str, tuple[str, str]]:
-    """By certificate, the Secret and its key."""
-    return ON_MANAGEMENT if cluster.name == MANAGEMENT else ON_WORKER
 
 
 @dataclass(frozen=True)
@@ -184,24 +160,22 @@ class _Fleet:
     def up(self) -> str:
         return f"python -m operations up --stack {self.stack}"
 
-    def certificates(self, cluster: ClusterSettings, seen: _Seen) -> Iterator[Certificate | Finding]:
-        """What a cluster holds, with what is wrong with it."""
-        for name, (secret, key) in _places(cluster).items():
+    def certificates(self, cluster: ClusterSettings, seen: _Seen, told: list[Finding]) -> Iterator[Certificate]:
+        """What a cluster holds; what is wrong with it is `told`."""
+        for name, (secret, key) in renewals.places(cluster).items():
             text, known = seen.pems[name], self._known(cluster, name)
             where = f"{key} of Secret {secret} in namespace {self.settings.namespace}"
             restored = renewals.restored(self.stack, self.settings, cluster, name)
             if text is None:
                 if known or self._existing(name):
-                    yield UNREADABLE.found(cluster.name, f"{where} is not there.", restored)
+                    told.append(UNREADABLE.found(cluster.name, f"{where} is not there.", restored))
                 continue
             try:
-                used = pem.as_read(text, key, where)
-                begin, end = pem.lifetime(used, where)
+                begin, end = pem.lifetime(pem.as_read(text, key, where), where)
             except ValueError as error:
-                yield UNREADABLE.found(cluster.name, str(error), restored)
+                told.append(UNREADABLE.found(cluster.name, str(error), restored))
                 continue
-            prints = [hashlib.sha256(content.encode()).hexdigest() for content in (text, used)]
-            same = known is not None and known["sha256"] in prints
+            same = known is not None and known["sha256"] in pem.fingerprints(text)
             certificate = Certificate(
                 cluster=cluster.name,
                 name=name,
@@ -209,16 +183,16 @@ class _Fleet:
                 end=end,
                 opens=renewals.opens(name, begin, end),
                 renewal=renewals.by(self.settings, name),
-                sha256=known["sha256"] if known and same else prints[0],
+                sha256=known["sha256"] if known and same else pem.fingerprint(text),
                 live=True,
                 recorded=same if known else None,
             )
+            told += self._due(certificate, cluster)
             yield certificate
-            yield from self._due(certificate, cluster)
 
     def remembered(self, cluster: ClusterSettings) -> Iterator[Certificate]:
         """What the record says of a cluster that doesn't answer."""
-        for name, (secret, _) in _places(cluster).items():
+        for name, (secret, _) in renewals.places(cluster).items():
             if known := self._known(cluster, name):
                 end = datetime.fromisoformat(known["notAfter"])
                 opens, renewal = end - renewals.soon(name), renewals.by(self.settings, name)
@@ -244,10 +218,10 @@ class _Fleet:
             yield LICENCE_DUE.found(MANAGEMENT, f"The licence ends on {found.end:%Y-%m-%d}, in {left} days.", renew)
 
     def _known(self, cluster: ClusterSettings, name: str) -> dict[str, str] | None:
-        """What the record says of a certificate; a client's is each worker's own."""
+        """What the record says of a certificate."""
         if self.record is None or cluster.name not in self.record.clusters:
             return None
-        return self.record.certificates.get(f"{name}-{cluster.name}" if name == CLIENT else name)
+        return self.record.certificates.get(renewals.recorded_as(name, cluster))
 
     def _existing(self, name: str) -> bool:
         """Whether somebody else's Secret should be there: of those the record knows the root alone."""

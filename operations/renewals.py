@@ -13,16 +13,28 @@ Renewal = Literal["up", "rotation", "configuration", "issuer", "relay"]
 """An `up`; an `up` that is asked for it; whoever supplies the configuration; whoever makes the Secret; the relay."""
 
 ROOT, SERVER, SIGNING, CLIENT = "relay-root", "relay-server", "relay-signing", "relay-client"
-SECRETS = {
-    ROOT: product.RELAY_ROOT_SECRET,
-    SERVER: product.RELAY_SERVER_SECRET,
-    SIGNING: product.RELAY_SIGNING_SECRET,
-    CLIENT: product.RELAY_CLIENT_SECRET,
+PLACES = {
+    ROOT: (product.RELAY_ROOT_SECRET, "ca.crt"),
+    SERVER: (product.RELAY_SERVER_SECRET, "tls.crt"),
+    SIGNING: (product.RELAY_SIGNING_SECRET, "tls.crt"),
+    CLIENT: (product.RELAY_CLIENT_SECRET, "tls.crt"),
 }
+"""By certificate, the Secret that holds it, and the key there."""
 ROOT_SOON = timedelta(days=180)
 """For a root: a new one is decided on, planned, and brought to every cluster."""
 PATIENCE = 6
 """What is made for less than six times that is due in the last sixth of its life: by then others have renewed."""
+
+
+def places(cluster: ClusterSettings) -> dict[str, tuple[str, str]]:
+    """Those of them that are on a cluster."""
+    names = (SERVER, SIGNING, ROOT) if cluster.name == MANAGEMENT else (ROOT, CLIENT)
+    return {name: PLACES[name] for name in names}
+
+
+def recorded_as(name: str, cluster: ClusterSettings) -> str:
+    """What the fleet's record calls a certificate of a cluster: a client's is each worker's own."""
+    return f"{name}-{cluster.name}" if name == CLIENT else name
 
 
 def soon(name: str) -> timedelta:
@@ -61,7 +73,7 @@ def renewed(stack: str, settings: Settings, cluster: ClusterSettings, name: str,
         case "issuer":
             # The root on a worker is this program's copy.
             of = settings.management_cluster if name == ROOT else cluster
-            return f"have it renewed by whoever makes it: {_kubectl(settings, of)} get secret {SECRETS[name]}"
+            return f"have it renewed by whoever makes it: {_kubectl(settings, of)} get secret {PLACES[name][0]}"
         case "relay":
             return _asked_anew(settings, cluster) if ended else _restarted(settings, cluster)
 
@@ -70,7 +82,7 @@ def restored(stack: str, settings: Settings, cluster: ClusterSettings, name: str
     """What brings a certificate back whose Secret is gone, or holds something else."""
     match by(settings, name):
         case "issuer" if name != ROOT or cluster.name == MANAGEMENT:
-            return f"have it made anew by whoever makes it: {_kubectl(settings, cluster)} get secret {SECRETS[name]}"
+            return f"have it made anew by whoever makes it: {_kubectl(settings, cluster)} get secret {PLACES[name][0]}"
         case "relay":
             return _asked_anew(settings, cluster)
         case _:

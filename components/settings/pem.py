@@ -150,12 +150,25 @@ def as_read(content: str, key: str, name: str) -> str:
 
 def end(certificate: str) -> str:
     """When a certificate, or the first of its chain, ends (RFC 3339)."""
-    return lifetime(certificate, "the certificate")[1].strftime("%Y-%m-%dT%H:%M:%SZ")
+    return rfc3339(lifetime(certificate, "the certificate")[1])
+
+
+def rfc3339(moment: datetime) -> str:
+    """A moment in UTC as the fleet's record writes it."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def fingerprint(*texts: str) -> str:
     """One sha256 over texts, in hex: it changes when one of them does."""
     return hashlib.sha256("".join(texts).encode()).hexdigest()
+
+
+def fingerprints(content: str) -> set[str]:
+    """Of a certificate's text, and of its first block, which is all that agents read of somebody else's ca.crt."""
+    try:
+        return {fingerprint(content), fingerprint(first_pem(content))}
+    except ValueError:
+        return {fingerprint(content)}
 
 
 def lifetime(bundle: str, name: str) -> tuple[datetime, datetime]:

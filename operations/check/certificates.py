@@ -4,12 +4,12 @@ Owns the look at the Secrets that this program makes, and at the certificate tha
 certificates have to be is told by the checks of supplied ones. A token is compared, and never shown.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from components import product
 from components.settings import pem
-from components.settings.pem import Pem, PemPair, Trust, fingerprint
+from components.settings.pem import Pem, PemPair, Trust
 from operations import renewals
 from operations.check.view import Fleet, Secrets, View
 from operations.findings import Finding, Kind
@@ -45,35 +45,22 @@ TOKEN = Kind(
     page="certificates",
 )
 
-_ROOT = ("relay-root", product.RELAY_ROOT_SECRET, "ca.crt")
-_MANAGEMENT = (
-    _ROOT,
-    ("relay-server", product.RELAY_SERVER_SECRET, "tls.crt"),
-    ("relay-root", product.RELAY_SERVER_SECRET, "ca.crt"),
-    ("relay-signing", product.RELAY_SIGNING_SECRET, "tls.crt"),
-    ("relay-root", product.RELAY_SIGNING_SECRET, "ca.crt"),
-)
-"""Where each certificate of the fleet's record lies on the management cluster: its name there, Secret and key."""
-
-Places = Collection[tuple[str, str, str]]
-
 
 def management(view: View, held: Secrets) -> Iterator[Finding]:
     """Of the management cluster, whose Secrets are `held`."""
     yield from _missing(view, held)
-    changed = {secret: finding for secret, finding in _changed(view, held, _MANAGEMENT)}
+    changed = dict(_changed(view, held))
     yield from changed.values()
     # What was replaced is told once.
     sound = {secret: content for secret, content in held.items() if secret not in changed}
     yield from _unusable(view, pem.faults(_trust(view, sound)))
-    yield from _expiring(view, sound, _MANAGEMENT)
+    yield from _expiring(view, sound, renewals.places(view.cluster))
 
 
 def worker(view: View, held: Secrets) -> Iterator[Finding]:
     """Of a worker, whose Secrets are `held`."""
     yield from _missing(view, held)
-    issued = (f"relay-client-{view.name}", product.RELAY_CLIENT_SECRET, "tls.crt")
-    changed = {secret: finding for secret, finding in _changed(view, held, (_ROOT, issued))}
+    changed = dict(_changed(view, held))
     yield from changed.values()
     token = held.get(product.RELAY_TOKEN_SECRET, {}).get("token")
     wanted = view.fleet.trust.get(product.RELAY_TOKEN_SECRET, {}).get("token")
@@ -96,7 +83,7 @@ def worker(view: View, held: Secrets) -> Iterator[Finding]:
         # The root's own faults are the management cluster's.
         told = set(pem.faults(Trust(authority="", root=root)))
         yield from _unusable(view, (fault for fault in pem.faults(trust) if fault not in told))
-        yield from _expiring(view, held, (issued,))
+        yield from _expiring(view, held, [renewals.CLIENT])
 
 
 def lost(fleet: Fleet, workers: Iterable[str]) -> Iterator[Finding]:
@@ -120,30 +107,26 @@ def _missing(view: View, held: Secrets) -> Iterator[Finding]:
 
 
 def _restored(view: View, secret: str) -> str:
-    for certificate, of in renewals.SECRETS.items():
+    for certificate, (of, _) in renewals.PLACES.items():
         if of == secret:
             return renewals.restored(view.fleet.stack, view.fleet.settings, view.cluster, certificate)
     # A token.
     return view.fleet.up
 
 
-def _changed(view: View, held: Secrets, places: Places) -> Iterator[tuple[str, Finding]]:
+def _changed(view: View, held: Secrets) -> Iterator[tuple[str, Finding]]:
     """What isn't as the record has it, with its Secret's name; existing certificates are on no record."""
-    record = view.fleet.record
+    record, here = view.fleet.record, renewals.places(view.cluster)
+    places = [(renewals.recorded_as(name, view.cluster), *place) for name, place in here.items()]
+    if not view.worker:
+        # The root lies beside each certificate, too.
+        places += [(renewals.ROOT, secret, "ca.crt") for name, (secret, _) in here.items() if name != renewals.ROOT]
     for name, secret, key in places:
         known = record.certificates.get(name) if record else None
         content = held.get(secret, {}).get(key)
-        if known and content is not None and known["sha256"] not in _fingerprints(content):
+        if known and content is not None and known["sha256"] not in pem.fingerprints(content):
             what = f"{key} of Secret {secret} in namespace {view.namespace} isn't the {name} of the fleet's record."
             yield secret, CHANGED.found(view.name, what, view.fleet.up)
-
-
-def _fingerprints(content: str) -> set[str]:
-    """Of a certificate's text, and of its first block, which is all that agents read of somebody else's ca.crt."""
-    try:
-        return {fingerprint(content), fingerprint(pem.first_pem(content))}
-    except ValueError:
-        return {fingerprint(content)}
 
 
 def _trust(view: View, held: Secrets) -> Trust:
@@ -180,10 +163,10 @@ def _root(held: Secrets) -> Pem | None:
 def _unusable(view: View, faults: Iterable[str]) -> Iterator[Finding]:
     for fault in faults:
         # A sentence names first what it is about.
-        named = [(fault.find(secret), name) for name, secret in renewals.SECRETS.items() if secret in fault]
+        named = [(fault.find(secret), name) for name, (secret, _) in renewals.PLACES.items() if secret in fault]
         _, certificate = min(named, default=(0, renewals.ROOT))
         # A key that was overwritten is put back by whoever made it; its certificate needn't be another.
-        own = _restored(view, renewals.SECRETS[certificate]) if fault.startswith("tls.key of") else None
+        own = _restored(view, renewals.PLACES[certificate][0]) if fault.startswith("tls.key of") else None
         yield UNUSABLE.found(view.name, fault, own or _renewed(view, certificate, ended=True))
 
 
@@ -191,15 +174,15 @@ def _renewed(view: View, certificate: str, *, ended: bool) -> str:
     return renewals.renewed(view.fleet.stack, view.fleet.settings, view.cluster, certificate, ended=ended)
 
 
-def _expiring(view: View, held: Secrets, places: Places) -> Iterator[Finding]:
+def _expiring(view: View, held: Secrets, certificates: Iterable[str]) -> Iterator[Finding]:
     """What ends soon of the certificates that are on the record; others renew themselves."""
     record = view.fleet.record
-    for name, secret, key in {name: (name, secret, key) for name, secret, key in reversed([*places])}.values():
-        content = held.get(secret, {}).get(key)
+    for certificate in certificates:
+        secret, key = renewals.PLACES[certificate]
+        name, content = renewals.recorded_as(certificate, view.cluster), held.get(secret, {}).get(key)
         if not record or name not in record.certificates or not content:
             continue
         begin, end = pem.lifetime(pem.as_read(content, key, name), name)
-        certificate = name if name in renewals.SECRETS else renewals.CLIENT
         if renewals.opens(certificate, begin, end) <= datetime.now(UTC) < end:
             what = f"{key} of Secret {secret} in namespace {view.namespace} ends on {end:%Y-%m-%d}."
             yield EXPIRING.found(view.name, what, _renewed(view, certificate, ended=False))

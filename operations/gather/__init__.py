@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from components.connection import reason
+from components.settings.pem import rfc3339
 from operations import decryption, everywhere
-from operations.certificates import written
 from operations.gather import cluster, machine
 from operations.redaction import Redactor
 from operations.stack import Stack, UsageError
@@ -66,7 +66,7 @@ def gather(stack: Stack, output: Path | None = None) -> Bundle:
 def _manifest(stack: Stack, made: datetime, files: Mapping[str, bytes], missing: Iterable[tuple[str, str]]) -> Any:
     return {
         "stack": stack.name,
-        "made": written(made),
+        "made": rfc3339(made),
         "files": {path: hashlib.sha256(content).hexdigest() for path, content in sorted(files.items())},
         "missing": [{"what": what, "why": why} for what, why in missing],
     }

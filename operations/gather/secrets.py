@@ -8,7 +8,7 @@ from typing import Any
 
 from cryptography import x509
 
-from operations.certificates import written
+from components.settings.pem import rfc3339
 from operations.redaction import looks_secret
 
 RECORD = "helm.sh/release.v1"
@@ -69,8 +69,8 @@ def _certificates(content: bytes) -> list[dict[str, Any]]:
                 "subject": certificate.subject.rfc4514_string(),
                 "issuer": certificate.issuer.rfc4514_string(),
                 "serial": f"{certificate.serial_number:x}",
-                "notBefore": written(certificate.not_valid_before_utc),
-                "notAfter": written(certificate.not_valid_after_utc),
+                "notBefore": rfc3339(certificate.not_valid_before_utc),
+                "notAfter": rfc3339(certificate.not_valid_after_utc),
                 "names": _dns_names(certificate),
             }
             for certificate in found

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components.settings import Settings
+from components.settings import Settings, pem
 from lab.plugins import REPOSITORY
 from operations import certificates, licence
 from operations.api import Refused, Unanswered
@@ -42,7 +42,7 @@ def secret(**content: str) -> dict[str, Any]:
 
 def known(made: Made) -> dict[str, str]:
     end = made.certificate.not_valid_after_utc
-    return {"sha256": hashlib.sha256(made.pem.encode()).hexdigest(), "notAfter": certificates.written(end)}
+    return {"sha256": hashlib.sha256(made.pem.encode()).hexdigest(), "notAfter": pem.rfc3339(end)}
 
 
 @pytest.fixture
