@@ -12,11 +12,22 @@ from typing import Any
 from components import product
 from components.charts import Charts
 from components.settings import MANAGEMENT, ClusterSettings, Settings, WorkerClusterSettings
-from operations import charts, identity, trust
+from operations import charts
 from operations.api import Api, Refused
 from operations.everywhere import Looked, look
 from operations.findings import Finding, Kind
-from operations.preflight import access, clusters, collisions, istio, permissions, platform, remembered, versions
+from operations.preflight import (
+    access,
+    clusters,
+    collisions,
+    identity,
+    istio,
+    permissions,
+    platform,
+    remembered,
+    trust,
+    versions,
+)
 from operations.preflight.clusters import KUBE_SYSTEM
 from operations.preflight.ownership import Ownership
 from operations.record import Record
@@ -53,8 +64,7 @@ class _Seen:
     there: collisions.Seen
     root: frozenset[str]
     record: Record | None
-    # Quoted, because trust itself needs a part of this package.
-    secrets: "trust.Held"
+    secrets: trust.Held
 
 
 def preflight(stack: str, settings: Settings, exported: State) -> Preflight:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from components.settings import Settings
-from operations import trust
 from operations.api import Refused, Unanswered
+from operations.preflight import trust
 from tests.authority import root
 
 ROOT = root()

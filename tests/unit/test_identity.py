@@ -3,7 +3,7 @@
 import pytest
 
 from components.settings.management import AdminSubject
-from operations.identity import Identity, locked_out
+from operations.preflight.identity import Identity, locked_out
 
 ANN = Identity("ann", frozenset({"ops", "system:authenticated"}))
 CI = Identity("system:serviceaccount:build:ci", frozenset({"system:serviceaccounts", "system:authenticated"}))

@@ -14,10 +14,10 @@ from components import connection
 from components.charts import Charts
 from components.connection import AccessError
 from components.settings import ClusterSettings, Settings
-from operations import charts, identity, preflight
+from operations import charts, preflight
 from operations.api import Refused, Unanswered
 from operations.everywhere import Looked
-from operations.preflight import access, clusters, collisions, istio, permissions, remembered, versions
+from operations.preflight import access, clusters, collisions, identity, istio, permissions, remembered, versions
 from operations.preflight.ownership import NAMESPACE, Ownership
 from operations.preflight.permissions import Need
 from operations.state import PROVIDER, RELEASE

@@ -14,7 +14,7 @@ import yaml
 from components import product
 from components.settings import ConfigurationError, PkiSettings, Settings
 from components.settings.pem import fingerprint
-from operations import trust
+from operations.preflight import trust
 from operations.program import EXISTING_ROOT, is_secret
 from operations.stack import PROJECT_FOLDER
 from tests.authority import AUTHORITY, DAY, Made, root

@@ -72,12 +72,9 @@ def locked_out(caller: Identity, subjects: Sequence[AdminSubject], where: str) -
 def _is(caller: Identity, subject: AdminSubject) -> bool:
     if subject.kind == "Group":
         return subject.name in caller.groups
-    return caller.user == (subject.name if subject.kind == "User" else _account(subject))
-
-
-def _account(subject: AdminSubject) -> str:
-    """A ServiceAccount's user name (Kubernetes documentation: authenticating)."""
-    return f"system:serviceaccount:{subject.namespace}:{subject.name}"
+    # Kubernetes documentation: authenticating.
+    account = f"system:serviceaccount:{subject.namespace}:{subject.name}"
+    return caller.user == (subject.name if subject.kind == "User" else account)
 
 
 def _named(subject: AdminSubject) -> str:
