@@ -4,16 +4,13 @@ Owns the Secrets `sh.helm.release.v1.*`, and touches no other object: what a rel
 or upgrade takes it over, because it carries the release's name.
 """
 
-import base64
-import gzip
-import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from operations.api import Api
 from operations.objects import written_by_us
-from operations.releases import is_record
+from operations.releases import is_record, packed, unpacked
 
 UNFINISHED = ("pending-install", "pending-upgrade", "pending-rollback", "uninstalling")
 ENDED = ("failed", "uninstalled", "uninstalling")
@@ -135,15 +132,15 @@ def mend(api: Api, judgement: Judgement) -> None:
     for revision in judgement.failed:
         path = _path(release.namespace, release.name, revision)
         if record := api.get(path):
-            packed = failed(record["data"]["release"])
-            api.change(path, {"metadata": {"labels": {"status": "failed"}}, "data": {"release": packed}})
+            marked = failed(record["data"]["release"])
+            api.change(path, {"metadata": {"labels": {"status": "failed"}}, "data": {"release": marked}})
 
 
-def failed(packed: str) -> str:
+def failed(text: str) -> str:
     """A record, as it lies in its Secret, that says that the release failed."""
-    record = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(packed))))
+    record = unpacked(text)
     record["info"] |= {"status": "failed", "description": REFUSED}
-    return base64.b64encode(base64.b64encode(gzip.compress(json.dumps(record).encode()))).decode()
+    return packed(record)
 
 
 def _path(namespace: str, name: str = "", revision: int = 0) -> str:

@@ -78,7 +78,7 @@ def _in_force(items: list[dict[str, Any]], namespace: str) -> Deployed:
     revisions = {int(item["metadata"]["labels"]["version"]): item for item in items}
     status = {revision: item["metadata"]["labels"]["status"] for revision, item in revisions.items()}
     revision = max([revision for revision in revisions if status[revision] == "deployed"] or revisions)
-    record = unpacked(revisions[revision])
+    record = unpacked(revisions[revision]["data"]["release"])
     return Deployed(
         version=record["chart"]["metadata"]["version"],
         values=record.get("config") or {},
@@ -90,9 +90,14 @@ def _in_force(items: list[dict[str, Any]], namespace: str) -> Deployed:
     )
 
 
-def unpacked(secret: Mapping[str, Any]) -> dict[str, Any]:
-    """Helm's record of one revision, from the Secret that holds it."""
-    return json.loads(gzip.decompress(base64.b64decode(base64.b64decode(secret["data"]["release"]))))
+def unpacked(text: str) -> dict[str, Any]:
+    """Helm's record of one revision, as it lies in its Secret's key `release`."""
+    return json.loads(gzip.decompress(base64.b64decode(base64.b64decode(text))))
+
+
+def packed(record: dict[str, Any]) -> str:
+    """The reverse."""
+    return base64.b64encode(base64.b64encode(gzip.compress(json.dumps(record).encode()))).decode()
 
 
 def by_key(manifest: str, namespace: str) -> dict[Key, Manifest]:

@@ -44,7 +44,9 @@ def _collect(part: Part, cluster: ClusterSettings, api: Api, settings: Settings)
             part.known |= dict(secrets.of(secret, cluster.name))
         part.files[f"{at}/{namespace}/secrets.json"] = [secrets.facts(secret) for secret in held]
         part.files[f"{at}/{namespace}/releases.json"] = [
-            _release(releases.unpacked(secret)) for secret in held if secret["type"] == secrets.RECORD
+            _release(releases.unpacked(secret["data"]["release"]))
+            for secret in held
+            if secret["type"] == secrets.RECORD
         ]
         for kind, root in KINDS.items():
             listed = _items(part, f"{own} {kind} in {namespace}", api, f"{root}/namespaces/{namespace}/{kind}")

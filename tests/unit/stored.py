@@ -1,4 +1,4 @@
-"""What a backend keeps, made up: the entries of a state, a lock, and what is known of a release."""
+"""What a backend or Helm keeps, made up: entries of a state, a lock, a record, and what is known of a release."""
 
 import socket
 from datetime import UTC, datetime
@@ -6,6 +6,7 @@ from typing import Any
 
 from operations import state
 from operations.lock import Lock
+from operations.releases import packed
 
 HOST = socket.gethostname()
 NOW = datetime.now(UTC)
@@ -40,6 +41,13 @@ def secret(name: str, cluster: str, **more: Any) -> dict[str, Any]:
 def release(name: str, cluster: str, **more: Any) -> dict[str, Any]:
     inputs = {"name": name, "namespace": "gloo-mesh", "chart": "charts/x.tgz", "values": {"licenseKey": "ciphertext"}}
     return entry(state.RELEASE, name, provider=on(cluster), inputs=inputs, **more)
+
+
+def record(revision: int, status: str = "deployed", version: str = "1.2.9", **more: Any) -> dict[str, Any]:
+    """The Secret in which Helm keeps a revision of the agent's release."""
+    content = {"chart": {"metadata": {"version": version}}, "config": {}, "manifest": "", "info": {}}
+    labels = {"owner": "helm", "name": "enterprise-agent", "version": str(revision), "status": status}
+    return {"metadata": {"labels": labels}, "data": {"release": packed(content | more)}}
 
 
 def document(*resources: dict[str, Any], pending: list[dict[str, Any]] | None = None) -> dict[str, Any]:

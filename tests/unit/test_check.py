@@ -1,8 +1,5 @@
 """What a check makes of what it sees, where a lab can't show it."""
 
-import base64
-import gzip
-import json
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,6 +26,7 @@ from operations.record import Record
 from operations.releases import Deployed
 from tests import authority
 from tests.relay import Relay, self_signed
+from tests.unit.stored import record
 
 METRICS = """\
 # HELP relay_push_clients_connected a gauge
@@ -461,16 +459,7 @@ def test_nobody_is_sent_back_to_a_revision_that_the_record_doesnt_know(fleet: Fl
 
 def helms(revision: int, said: str, values: dict[str, str] | None = None) -> dict[str, Any]:
     """Helm's record of a revision of the agent's release; every one is told as deployed, the newest counts."""
-    content = {
-        "version": revision,
-        "chart": {"metadata": {"version": "1.2.9"}},
-        "config": values or {},
-        "manifest": "",
-        "info": {"description": said},
-    }
-    packed = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(content).encode()))).decode()
-    labels = {"owner": "helm", "name": "enterprise-agent", "status": "deployed", "version": str(revision)}
-    return {"metadata": {"labels": labels}, "data": {"release": packed}}
+    return record(revision, config=values or {}, info={"description": said})
 
 
 def recorded(fleet: Fleet) -> Fleet:

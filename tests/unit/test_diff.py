@@ -1,8 +1,6 @@
 """What a version change is compared by: CRD schemas, Helm's merge, the program's values."""
 
-import base64
 import copy
-import gzip
 import json
 import os
 from pathlib import Path
@@ -24,6 +22,7 @@ from operations.stack import UsageError
 from operations.verbs.diff import _print_diff
 from tests import authority
 from tests.unit.conftest import LICENSE
+from tests.unit.stored import record
 from tests.unit.test_command_line import operations
 
 CRD: dict[str, Any] = {
@@ -339,14 +338,6 @@ def test_helms_complaint_repeats_no_value_that_may_be_secret(config: dict[str, A
     assert str(failed.value) == "helm can't render gloo-mesh-enterprise 1.2.9: licence (secret) is bad"
 
 
-def record(version: str, revision: int, status: str, manifest: str = "") -> dict[str, Any]:
-    """A release's Secret, as Helm 3 keeps it."""
-    content = {"chart": {"metadata": {"version": version}}, "config": {}, "manifest": manifest, "info": {}}
-    packed = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(content).encode()))).decode()
-    labels = {"owner": "helm", "name": "enterprise-agent", "version": str(revision), "status": status}
-    return {"metadata": {"labels": labels}, "data": {"release": packed}}
-
-
 class Server(Clock):
     """An API server with some of Helm's records, and nothing else."""
 
@@ -359,7 +350,7 @@ class Server(Clock):
 
 def test_an_upgrade_that_failed_is_compared_with_what_is_in_force(config: dict[str, Any]) -> None:
     release = releases(config)["cluster-1", "enterprise-agent"]
-    server: Any = Server(record("1.2.8", 9, "deployed"), record("1.2.9", 10, "failed"))
+    server: Any = Server(record(9, version="1.2.8"), record(10, "failed"))
 
     live = deployed(server, release.namespace, release.name)
 
@@ -377,7 +368,7 @@ def looked(config: dict[str, Any], *records: dict[str, Any]) -> ClusterDiff:
 
 
 def test_a_downgrade_is_flagged_and_not_rendered(config: dict[str, Any]) -> None:
-    found = looked(config, record("1.2.10", 1, "deployed"))
+    found = looked(config, record(1, version="1.2.10"))
 
     (change,) = found.changes
     assert (change.what, change.flagged) == ("refused", ["a downgrade from 1.2.10, which `up` refuses"])

@@ -17,6 +17,7 @@ from operations import decryption, gather, program
 from operations.api import Api, Refused, Unanswered
 from operations.gather import Bundle, machine
 from operations.redaction import Redactor
+from operations.releases import packed
 from operations.stack import Stack, UsageError
 from tests import authority
 
@@ -29,10 +30,6 @@ DOCKER = json.dumps({"auths": {"r": {"password": REGISTRY}}})
 VALUES = {"licenseKey": LICENCE, "relay": {"cluster": "cluster-1"}}
 
 
-def packed(**record: Any) -> str:
-    return base64.b64encode(base64.b64encode(gzip.compress(json.dumps(record).encode()))).decode()
-
-
 def secret(name: str, kind: str = "Opaque", **content: str) -> dict[str, Any]:
     data = {key.replace("_", "."): base64.b64encode(text.encode()).decode() for key, text in content.items()}
     return {"metadata": {"name": name, "annotations": {"note": LICENCE}}, "type": kind, "data": data}
@@ -43,7 +40,7 @@ def helm() -> dict[str, Any]:
     metadata = {"metadata": {"name": "enterprise-agent", "version": "1.2.9"}}
     manifest = "---\nkind: Secret\napiVersion: v1\nmetadata:\n  name: license\ndata:\n  key: " + LICENCE
     record = {"name": "agent", "version": 1, "chart": metadata, "info": {"status": "deployed"}, "config": VALUES}
-    return made | {"data": {"release": packed(manifest=manifest, **record)}}
+    return made | {"data": {"release": packed(record | {"manifest": manifest})}}
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 
 from operations import helm_records
 from operations.helm_records import Records, Release, judged
+from operations.releases import packed
 from tests.unit.stored import KNOWN, NEW
 
 
@@ -72,8 +73,9 @@ def test_a_secret_that_is_only_labelled_like_a_record_is_none() -> None:
 
 def test_a_record_that_is_marked_as_failed_keeps_all_it_knows() -> None:
     record = {"name": "a", "version": 2, "info": {"status": "pending-upgrade", "notes": "n"}, "manifest": "m" * 1000}
-    packed = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(record).encode()))).decode()
 
-    marked = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(helm_records.failed(packed)))))
+    text = helm_records.failed(packed(record))
 
+    # By hand, so that the codec isn't measured by itself.
+    marked = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(text))))
     assert marked == record | {"info": {"status": "failed", "notes": "n", "description": helm_records.REFUSED}}
