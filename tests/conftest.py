@@ -9,14 +9,16 @@ import pytest
 
 from lab import plugins
 from lab.fleet import Lab
+from tests import bounded
 
 FAILED = pytest.StashKey[dict[Path, str]]()
 """By file, its first failure."""
 
 
-def pytest_configure() -> None:
-    """A run that is ended politely takes its labs away, as one that is interrupted does."""
+def pytest_configure(config: pytest.Config) -> None:
+    """A run that is ended politely takes its labs away, as one that is interrupted does, and one that hangs."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    config.pluginmanager.register(bounded)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -49,7 +51,9 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     with tempfile.TemporaryDirectory(prefix="lab-") as folder:
         lab = Lab(Path(folder) / "lab")
         try:
-            lab.up(getattr(request.module, "LAB_WORKERS", 2))
+            # The first on a machine builds its tools.
+            with bounded.unbounded():
+                lab.up(getattr(request.module, "LAB_WORKERS", 2))
             yield lab
         finally:
             lab.down()
