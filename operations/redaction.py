@@ -47,8 +47,15 @@ class Redactor:
         """`known` names each value: what it is, and where it came from."""
         # What the mask itself holds would be found wherever something was masked.
         self._forms = {form: name for value, name in known.items() for form in _forms(value) if form not in MASKED}
-        # A form may lie within a longer one.
-        self._longest_first = sorted(self._forms, key=len, reverse=True)
+        # To look for one form after the other would take the square of the number of clusters. A text is looked at in
+        # steps: wherever a form lies, one of its first pieces lies at a step.
+        shortest = min(map(len, self._forms), default=SHORTEST)
+        self._piece = shortest // 2
+        self._step = shortest - self._piece + 1
+        self._pieces: dict[str, list[tuple[int, str]]] = {}
+        for form in self._forms:
+            for at in range(self._step):
+                self._pieces.setdefault(form[at : at + self._piece], []).append((at, form))
 
     def document(self, value: Any) -> Any:
         """An object without what is a secret by its name or place; known values go with `text`."""
@@ -65,16 +72,28 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """Text without known values, in whatever form, and without what has the shape of a credential."""
-        for form in self._longest_first:
-            if form in text:
-                text = text.replace(form, MASKED)
+        told: list[str] = []
+        end = 0
+        for start, form in sorted(self._known(text)):
+            # A form may lie within another, or begin in it.
+            if start >= end:
+                told += [text[end:start], MASKED]
+            end = max(end, start + len(form))
+        text = "".join([*told, text[end:]])
         for shape in _SHAPES:
             text = shape.sub(MASKED, text)
         return text
 
     def found(self, content: bytes) -> list[str]:
         """What known values are called that are in `content`."""
-        return sorted({name for form, name in self._forms.items() if form.encode() in content})
+        return sorted({self._forms[form] for _, form in self._known(content.decode(errors="surrogateescape"))})
+
+    def _known(self, text: str) -> Iterator[tuple[int, str]]:
+        """Where each known form begins in a text."""
+        for step in range(0, len(text), self._step):
+            for at, form in self._pieces.get(text[step : step + self._piece], ()):
+                if at <= step and text.startswith(form, step - at):
+                    yield step - at, form
 
 
 def looks_secret(name: str) -> bool:

@@ -5,6 +5,8 @@ import json
 import os
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from components.values_digest import MASKED
 from operations.redaction import Redactor
@@ -39,6 +41,22 @@ def test_one_line_of_a_key_is_enough_to_be_found() -> None:
     for text in (line, json.dumps(KEY), base64.b64encode(line.encode()).decode()):
         assert KNOWN.found(text.encode()) == ["the key"]
         assert KNOWN.found(KNOWN.text(text).encode()) == []
+
+
+@settings(deadline=None)
+@example(values=["abbbbb", "bbbbba"], text="abbbbba")
+@given(values=st.lists(st.text("ab", min_size=6, max_size=12), max_size=4), text=st.text("ab", max_size=60))
+def test_whatever_is_part_of_a_known_value_goes_and_nothing_else(values: list[str], text: str) -> None:
+    redactor = Redactor({value: f"the {value}" for value in values})
+    found = {(start, value) for value in values for start in range(len(text)) if text.startswith(value, start)}
+    covered = {at for start, value in found for at in range(start, start + len(value))}
+
+    assert redactor.found(text.encode()) == sorted({f"the {value}" for _, value in found})
+    assert redactor.text(text).replace(MASKED, "") == "".join(c for at, c in enumerate(text) if at not in covered)
+
+
+def test_a_value_is_found_among_bytes_that_are_no_text() -> None:
+    assert KNOWN.found(b"\xc3" + LICENCE.encode() + b"\xff\0") == ["the licence"]
 
 
 def test_a_value_that_the_mask_holds_isnt_found_where_something_was_masked() -> None:
