@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from operations.stack import UsageError
+from operations.stack import UsageError, command
 
 Changes = Mapping[str, Mapping[str, str]]
 """By cluster and resource, the operation."""
@@ -16,7 +16,7 @@ Changes = Mapping[str, Mapping[str, str]]
 
 def read(file: Path, stack: str) -> Changes:
     """What a report on this stack names; raises UsageError where that can't be had."""
-    again = f"make one with: python -m operations preview --stack {stack} --json > {file}"
+    again = f"make one with: {command('preview', stack, '--json')} > {file}"
     try:
         report = json.loads(file.read_text())
         if report["preview"] is not True:

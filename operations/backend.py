@@ -12,7 +12,7 @@ from pathlib import Path
 from components.settings import PROJECT
 from operations.cli import CommandError, cli, last_error
 from operations.findings import Finding, Kind
-from operations.stack import PROJECT_FOLDER, UsageError
+from operations.stack import PROJECT_FOLDER, UsageError, command
 
 STATE_UNREADABLE = Kind(
     "state-unreadable",
@@ -58,7 +58,7 @@ def delete(files: Iterable[Path]) -> None:
 
 def finding(file: Path, stack: str) -> Finding:
     """What to know of one, and what to do."""
-    remedy = f"python -m operations recover --stack {stack} --yes"
+    remedy = command("recover", stack, "--yes")
     what = f"{file} was not written to its end; it is deleted, and what it describes stays."
     return STATE_UNREADABLE.found("the backend", what, remedy)
 

@@ -19,7 +19,7 @@ from operations.api import Api
 from operations.findings import Finding, Kind
 from operations.record import Record
 from operations.renewals import CLIENT, ROOT, SIGNING, Renewal
-from operations.stack import UsageError
+from operations.stack import UsageError, command
 
 SECONDS = 20
 """Deadline of looking at a cluster, its login aside."""
@@ -158,7 +158,7 @@ class _Fleet:
 
     @property
     def up(self) -> str:
-        return f"python -m operations up --stack {self.stack}"
+        return command("up", self.stack)
 
     def certificates(self, cluster: ClusterSettings, seen: _Seen, told: list[Finding]) -> Iterator[Certificate]:
         """What a cluster holds; what is wrong with it is `told`."""

@@ -18,7 +18,7 @@ from operations.api import Api, Refused, Unanswered, silence
 from operations.deployment import Deployment
 from operations.preflight import access
 from operations.preflight import remembered as clusters
-from operations.stack import UsageError
+from operations.stack import UsageError, command
 from operations.state import State
 
 SECONDS = 10
@@ -51,7 +51,7 @@ def farewell(deployment: Deployment, stack: str, name: str) -> Farewell:
         finding = held[0].finding(stack)
         return Farewell(f"{finding.what} First: {finding.remedy}")
     if state.pending(document):
-        return Farewell(f"A crash left operations in the state. First: python -m operations recover --stack {stack}")
+        return Farewell(f"A crash left operations in the state. First: {command('recover', stack)}")
     if answer := _answer(deployment, document, name):
         return Farewell(f"{name} {answer}, so it isn't gone. {_instead(deployment, stack, name)}")
     urns = set(_urns(document, name))
@@ -175,12 +175,12 @@ def _instead(deployment: Deployment, stack: str, name: str) -> str:
         )
     return (
         f"To take a worker away: take its entry out of gloo-mesh:workers in {deployment.file.name}, then: "
-        f"python -m operations up --stack {stack}"
+        + command("up", stack)
     )
 
 
 def _next(deployment: Deployment, stack: str, name: str) -> str:
-    up = f"python -m operations up --stack {stack}"
+    up = command("up", stack)
     if name == MANAGEMENT:
         return f"write the new cluster's context at gloo-mesh:management in {deployment.file.name}, then: {up}"
     if name in deployment.settings.workers:

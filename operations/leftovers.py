@@ -17,7 +17,7 @@ import psutil
 
 from components.connection import SCRATCH
 from operations.findings import Finding, Kind
-from operations.stack import LAB, PROJECT_FOLDER
+from operations.stack import LAB, PROJECT_FOLDER, command
 
 PROVIDER_LEFT = Kind(
     "provider-left",
@@ -60,16 +60,16 @@ def providers() -> list[psutil.Process]:
     found: list[psutil.Process] = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            command = process.cmdline()
-            ours = _plugin(command) and Path(process.cwd()) == PROJECT_FOLDER
-            if ours and process.environ().get(LAB) == os.environ.get(LAB) and not _listens(command[-1]):
+            argv = process.cmdline()
+            ours = _plugin(argv) and Path(process.cwd()) == PROJECT_FOLDER
+            if ours and process.environ().get(LAB) == os.environ.get(LAB) and not _listens(argv[-1]):
                 found.append(process)
     return found
 
 
 def findings(stack: str) -> list[Finding]:
     """What to know of all of it, and what to do."""
-    remedy = f"python -m operations recover --stack {stack} --yes"
+    remedy = command("recover", stack, "--yes")
     found: list[Finding] = []
     for process in providers():
         with suppress(psutil.Error):
@@ -95,9 +95,9 @@ def remove() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _plugin(command: list[str]) -> str:
+def _plugin(argv: list[str]) -> str:
     """The name of the plugin that a command runs; empty where it runs none."""
-    names = [Path(word).name for word in command[:2]]
+    names = [Path(word).name for word in argv[:2]]
     return next((name for name in names if name.startswith(_PLUGIN)), "")
 
 

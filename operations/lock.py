@@ -18,7 +18,7 @@ from components.settings import PROJECT
 from operations import backend
 from operations.cli import CommandError, cli, last_error
 from operations.findings import Finding, Kind
-from operations.stack import UsageError
+from operations.stack import UsageError, command
 
 LOCK_LEFT = Kind(
     "lock-left",
@@ -64,7 +64,7 @@ class Lock:
             return LOCK_HELD.found(
                 "the backend",
                 "An update of this stack is under way, or one was cut off; the backend doesn't say whose it is.",
-                f"When you are sure that none runs: python -m operations recover --stack {stack} --yes --force",
+                f"When you are sure that none runs: {command('recover', stack, '--yes', '--force')}",
             )
         age = str(datetime.now(UTC) - self.since).partition(".")[0]
         taken = f"A lock was taken {age} ago by {self.user} on {self.host}, process {self.pid}"
@@ -74,11 +74,9 @@ class Lock:
             return LOCK_HELD.found(
                 "the backend",
                 f"{taken}; whether that still runs can't be seen from {socket.gethostname()}.",
-                f"Look there. When it is gone: python -m operations recover --stack {stack} --yes --force",
+                f"Look there. When it is gone: {command('recover', stack, '--yes', '--force')}",
             )
-        return LOCK_LEFT.found(
-            "the backend", f"{taken}, which is gone.", f"python -m operations recover --stack {stack} --yes"
-        )
+        return LOCK_LEFT.found("the backend", f"{taken}, which is gone.", command("recover", stack, "--yes"))
 
 
 def locks(stack: str) -> list[Lock]:

@@ -21,7 +21,7 @@ from operations.helm_records import Judgement, Records, Release
 from operations.lock import Lock
 from operations.objects import written_by_us
 from operations.preflight import remembered
-from operations.stack import UsageError
+from operations.stack import UsageError, command
 from operations.state import Entry, State
 
 RELEASE_PENDING = Kind(
@@ -259,7 +259,7 @@ def _existing(api: Api, inputs: Mapping[str, Any]) -> str | None:
 def _tell(
     recovery: Recovery, document: State, creations: list[Creation], existing: Mapping[str, str], stack: str
 ) -> None:
-    remedy = f"python -m operations recover --stack {stack} --yes"
+    remedy = command("recover", stack, "--yes")
     unknown = {judged.release.urn for judged in recovery.judgements if judged.unknown}
     for judged in recovery.judgements:
         if judged.removed:

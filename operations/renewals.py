@@ -8,6 +8,7 @@ from typing import Literal
 
 from components import product
 from components.settings import MANAGEMENT, ClusterSettings, Settings, pem
+from operations.stack import command
 
 Renewal = Literal["up", "rotation", "configuration", "issuer", "relay"]
 """An `up`; an `up` that is asked for it; whoever supplies the configuration; whoever makes the Secret; the relay."""
@@ -62,14 +63,15 @@ def by(settings: Settings, name: str) -> Renewal:
 
 def renewed(stack: str, settings: Settings, cluster: ClusterSettings, name: str, *, ended: bool) -> str:
     """What brings another certificate in place of one that ends, has ended or is of no use."""
+    up = command("up", stack)
     match by(settings, name):
         case "up":
-            return f"{_up(stack)} (and on a schedule, more often than every {pem.SOON.days} days)"
+            return f"{up} (and on a schedule, more often than every {pem.SOON.days} days)"
         case "rotation":
-            return f"plan a new root, as docs/own-pki.md says: {_up(stack)} --renew {ROOT}"
+            return f"plan a new root, as docs/own-pki.md says: {up} --renew {ROOT}"
         case "configuration":
             own = f"clients.{cluster.name}" if name == CLIENT else name.removeprefix("relay-")
-            return f"give a new one at gloo-mesh:pki.{own}, then: {_up(stack)}"
+            return f"give a new one at gloo-mesh:pki.{own}, then: {up}"
         case "issuer":
             # The root on a worker is this program's copy.
             of = settings.management_cluster if name == ROOT else cluster
@@ -86,11 +88,7 @@ def restored(stack: str, settings: Settings, cluster: ClusterSettings, name: str
         case "relay":
             return _asked_anew(settings, cluster)
         case _:
-            return _up(stack)
-
-
-def _up(stack: str) -> str:
-    return f"python -m operations up --stack {stack}"
+            return command("up", stack)
 
 
 def _asked_anew(settings: Settings, cluster: ClusterSettings) -> str:

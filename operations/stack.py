@@ -52,6 +52,11 @@ class Stack:
         return Settings.read(self.file, decrypted)
 
 
+def command(verb: str, stack: str, *more: str) -> str:
+    """One of this program's commands, as a sentence names it; `more` are what it is given beside the stack."""
+    return " ".join(["python -m operations", verb, "--stack", stack, *more])
+
+
 def _environment(file: Path) -> dict[str, str]:
     lines = file.read_text().splitlines() if file.is_file() else []
     return dict(os.path.expandvars(word).split("=", 1) for line in lines for word in shlex.split(line, comments=True))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from operations.cli import CommandError, cli, last_error
-from operations.stack import UsageError
+from operations.stack import UsageError, command
 
 State = dict[str, Any]
 Entry = dict[str, Any]
@@ -31,7 +31,7 @@ def exported(stack: str) -> State:
         return json.loads(cli("stack", "export", "--stack", stack))
     except CommandError as error:
         torn = last_error(error).endswith("failed to load checkpoint: EOF")
-        crashed = f". After a crash: python -m operations recover --stack {stack}" if torn else ""
+        crashed = f". After a crash: {command('recover', stack)}" if torn else ""
         told = error.unknown(stack) or f"Pulumi can't export the state of {stack}: {last_error(error)}{crashed}"
         raise UsageError(told) from None
 
@@ -51,7 +51,7 @@ def put_back(stack: str, state: State) -> None:
     except CommandError as error:
         if error.locked:
             raise UsageError(
-                f"Another update of {stack} runs, or left its lock. First: python -m operations recover --stack {stack}"
+                f"Another update of {stack} runs, or left its lock. First: {command('recover', stack)}"
             ) from None
         raise UsageError(f"Pulumi can't put the state of {stack} back: {last_error(error)}") from None
 

@@ -19,6 +19,7 @@ from operations.check.view import Fleet, View
 from operations.deadline import within
 from operations.everywhere import AT_ONCE
 from operations.findings import Finding, Kind
+from operations.stack import command
 
 DIAL_SECONDS = 3
 """As long as the vendor's own check waits."""
@@ -119,7 +120,7 @@ def connections(fleet: Fleet, found: Gauges) -> Iterator[Finding]:
         yield STRANGER.found(MANAGEMENT, what, remedy)
     for name in sorted(registered - connected - workers.keys()):
         what = f"{product.CLUSTER_KIND} {name} is neither a worker of the configuration nor connected."
-        forget = f"python -m operations forget {name} --stack {fleet.stack}"
+        forget = command(f"forget {name}", fleet.stack)
         delete = f"{settings.management_cluster.kubectl} -n {settings.namespace} delete "
         delete += f"{product.CLUSTER_PLURAL}.{product.CLUSTER_API_VERSION.partition('/')[0]} {name}"
         remedy = f"{fleet.up}; where that cluster is gone: {forget}; where it was made by hand: {delete}"

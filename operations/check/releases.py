@@ -16,6 +16,7 @@ from operations import helm_records
 from operations.check.view import Fleet, View
 from operations.findings import Finding, Kind
 from operations.releases import Deployed, history, recorded
+from operations.stack import command
 
 MISSING = Kind(
     "release-missing",
@@ -83,7 +84,7 @@ def findings(view: View, found: Mapping[str, Deployed]) -> Iterator[Finding]:
             continue
         if release.status != "deployed":
             what = f"The newest revision of {called} is {release.status}."
-            recover = f"python -m operations recover --stack {view.fleet.stack}"
+            recover = command("recover", view.fleet.stack)
             yield UNFINISHED.found(view.name, what, view.fleet.up if release.status == "failed" else recover)
         if unlike := _unlike_record(view, name, release):
             yield unlike

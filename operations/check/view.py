@@ -13,6 +13,7 @@ from operations.api import Api
 from operations.objects import Object
 from operations.record import Record
 from operations.releases import Deployed
+from operations.stack import command
 
 Secrets = dict[str, dict[str, str]]
 """Content by Secret and key; it stays in this process, and in no finding."""
@@ -34,7 +35,7 @@ class Fleet:
     @property
     def up(self) -> str:
         """The command that brings the clusters to what the configuration says."""
-        return f"python -m operations up --stack {self.stack}"
+        return command("up", self.stack)
 
 
 class View:
@@ -107,6 +108,6 @@ class View:
         manifest = f"{self.cluster.helm} -n {release.namespace} get manifest {name}"
         return f"{manifest} | {self.kubectl('apply --server-side --force-conflicts -f -', release.namespace)}"
 
-    def kubectl(self, command: str, namespace: str | None = None) -> str:
+    def kubectl(self, arguments: str, namespace: str | None = None) -> str:
         """A command to look further with."""
-        return f"{self.cluster.kubectl} -n {namespace or self.namespace} {command}"
+        return f"{self.cluster.kubectl} -n {namespace or self.namespace} {arguments}"

@@ -31,6 +31,7 @@ from operations.preflight import (
 from operations.preflight.clusters import KUBE_SYSTEM
 from operations.preflight.ownership import Ownership
 from operations.record import Record
+from operations.stack import command
 from operations.state import State
 
 SECONDS = 90
@@ -178,7 +179,7 @@ def _findings(
 def _leaving(stack: str, found: Iterable[Finding]) -> Iterator[Finding]:
     """What is wrong with the clusters that an up takes away, with the other way to be rid of them."""
     for finding in found:
-        forget = f"python -m operations forget {finding.where} --stack {stack}"
+        forget = command(f"forget {finding.where}", stack)
         yield replace(finding, remedy=f"{finding.remedy.removesuffix('.')}; if the cluster is gone for good: {forget}")
 
 

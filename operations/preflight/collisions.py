@@ -19,6 +19,7 @@ from operations.helm_records import ENDED
 from operations.objects import written_by_us
 from operations.preflight.ownership import NAMESPACE, Object, Ownership
 from operations.record import Record
+from operations.stack import command
 from operations.state import RELEASE
 
 _PAGE = "collisions"
@@ -218,7 +219,7 @@ def findings(
                 cluster.name,
                 f"Release {release} in namespace {namespace} (context {cluster.context}) is {there.pending[named]}: an "
                 "operation of Helm's was cut off there, or runs just now.",
-                f"When no up is running: python -m operations recover --stack {stack}",
+                f"When no up is running: {command('recover', stack)}",
             )
         for named, status in there.ended.items():
             upgraded = status == "failed" and (cluster.name, RELEASE, named) in ours.again
@@ -227,7 +228,7 @@ def findings(
                     cluster.name,
                     f"The newest revision of release {named} (context {cluster.context}) is {status}, and the state "
                     "takes it for done.",
-                    f"python -m operations recover --stack {stack} --yes",
+                    command("recover", stack, "--yes"),
                 )
         taken = [
             (kind, named)
@@ -239,11 +240,11 @@ def findings(
                 cluster.name,
                 f"{kind.rpartition(':')[2]} {named} (context {cluster.context}) is there, but the state only knows "
                 "that its creation was begun.",
-                f"python -m operations recover --stack {stack}",
+                command("recover", stack),
             )
         yield from _taken(cluster, [entry for entry in taken if entry not in begun | adopted], record, settings)
         for finding in _taken(cluster, [entry for entry in taken if entry in adopted - begun], record, settings):
-            recover = f"If an up of this stack made it and was cut off: python -m operations recover --stack {stack}"
+            recover = f"If an up of this stack made it and was cut off: {command('recover', stack)}"
             yield replace(finding, remedy=f"{recover}. {finding.remedy}")
         release = product.crds_chart(cluster.chart)
         if (cluster.name, RELEASE, f"{settings.namespace}/{release}") not in ours.made:
