@@ -11,7 +11,7 @@ import pulumi_kubernetes as k8s
 
 from components import product
 from components.charts import Charts
-from components.images import pull_secret, pull_secret_name
+from components.images import pull_secret
 from components.namespace import namespace
 from components.release import checksum, release
 from components.secrets import Reveal
@@ -92,7 +92,7 @@ def _placement(cluster: WorkerClusterSettings) -> Values:
             toleration.model_dump(by_alias=True, exclude_none=True) for toleration in cluster.addons.tolerations
         ],
         "registry": cluster.images.registry,
-        "pullSecret": pull_secret_name(cluster.images),
+        "pullSecret": cluster.images.pull_secret_name,
     }
     return {key: value for key, value in wanted.items() if value}
 

@@ -16,17 +16,10 @@ def image_values(images: ImagesSettings, version: str | None = None) -> dict[str
 
     `version` of an image that the vendor builds for FIPS too, so of none that is somebody else's.
     """
-    values = {"registry": images.registry or "", "pullSecret": pull_secret_name(images) or ""}
+    values = {"registry": images.registry or "", "pullSecret": images.pull_secret_name or ""}
     if images.fips and version:
         values["tag"] = f"{version}-fips"
     return {key: value for key, value in values.items() if value}
-
-
-def pull_secret_name(images: ImagesSettings) -> str | None:
-    """The Secret a pod names to pull its images: one that is there already, or the one made by `pull_secret`."""
-    if images.pull_secret is None:
-        return None
-    return product.PULL_SECRET if images.pull_secret.kind == "secret" else images.pull_secret.value
 
 
 def pull_secret(
@@ -37,14 +30,14 @@ def pull_secret(
     opts: pulumi.ResourceOptions,
 ) -> list[k8s.core.v1.Secret]:
     """The Secret made from `{secret: KEY}`, for releases to depend on; empty where none is to be made."""
-    if images.pull_secret is None or images.pull_secret.kind != "secret":
+    if images.pull_secret_key is None:
         return []
     return [
         k8s.core.v1.Secret(
             name,
             metadata={"name": product.PULL_SECRET, "namespace": namespace},
             type="kubernetes.io/dockerconfigjson",
-            string_data={".dockerconfigjson": reveal(images.pull_secret.value)},
+            string_data={".dockerconfigjson": reveal(images.pull_secret_key)},
             opts=opts,
         )
     ]

@@ -9,7 +9,7 @@ from functools import reduce
 import pulumi
 
 from components import product
-from components.images import image_values, pull_secret_name
+from components.images import image_values
 from components.release import annotated, checksum
 from components.secrets import Reveal
 from components.settings import Settings
@@ -123,7 +123,7 @@ def _images(settings: Settings) -> list[Values]:
             _at(f"{path}.image.repository", f"{images.registry}/{name}")
             for path, name in product.PROMETHEUS_IMAGES.items()
         ]
-    if name := pull_secret_name(images):
+    if name := images.pull_secret_name:
         values.append(_at("enterprise-networking.prometheus.imagePullSecrets", [{"name": name}]))
     return values
 

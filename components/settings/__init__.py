@@ -171,8 +171,8 @@ class Settings(Section):
         )
         for where, values, release in self._values():
             yield from undone(where, values, release)
-        pulled = [cluster.images.pull_secret for cluster in (self.management_cluster, *self.worker_clusters)]
-        for key in sorted({source.value for source in pulled if source and source.kind == "secret"} & raw.keys()):
+        pulled = {cluster.images.pull_secret_key for cluster in self.clusters}
+        for key in sorted(raw.keys() & pulled):
             if not _mapping(raw[key]).keys() & {"auths", "secure"}:
                 yield (
                     f"{PROJECT}:{key} isn't a registry's .dockerconfigjson, which has auths; write it with: "

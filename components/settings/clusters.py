@@ -61,6 +61,18 @@ class ImagesSettings(Section):
     fips: bool = False
     """The vendor's FIPS builds, tagged VERSION-fips."""
 
+    @property
+    def pull_secret_key(self) -> str | None:
+        """The top-level secret key that the Secret is made from; None where there is none to make."""
+        return self.pull_secret.value if self.pull_secret and self.pull_secret.kind == "secret" else None
+
+    @property
+    def pull_secret_name(self) -> str | None:
+        """The Secret a pod names to pull its images: one that is there already, or the one that is made."""
+        if self.pull_secret_key:
+            return product.PULL_SECRET
+        return self.pull_secret.value if self.pull_secret else None
+
 
 class ResourcesSettings(Section):
     """A container's resources, as in Kubernetes."""

@@ -107,7 +107,9 @@ def _in_namespace(settings: Settings, cluster: ClusterSettings) -> Iterator[Obje
     secrets = [secret for secret in settings.pki.secrets(worker) if secret not in others]
     if cluster.namespaces.create:
         yield cluster.name, NAMESPACE, within
-    for secret in [*secrets, *_pull_secret(cluster)]:
+    if cluster.images.pull_secret_key:
+        secrets.append(product.PULL_SECRET)
+    for secret in secrets:
         yield cluster.name, _core("Secret"), f"{within}/{secret}"
     for release in (product.crds_chart(cluster.chart), cluster.release):
         yield cluster.name, RELEASE, f"{within}/{release}"
@@ -117,19 +119,14 @@ def _addons(worker: WorkerClusterSettings) -> Iterator[Object]:
     within = product.ADDONS_NAMESPACE
     if worker.namespaces.create:
         yield worker.name, NAMESPACE, within
-    for secret in _pull_secret(worker):
-        yield worker.name, _core("Secret"), f"{within}/{secret}"
+    if worker.images.pull_secret_key:
+        yield worker.name, _core("Secret"), f"{within}/{product.PULL_SECRET}"
     if worker.platform == "openshift":
         api_version, kind, name = product.ISTIO_CNI_ATTACHMENT
         rbac = "kubernetes:rbac.authorization.k8s.io/v1:RoleBinding"
         yield worker.name, rbac, f"{within}/{product.OPENSHIFT_ANY_USER}"
         yield worker.name, f"kubernetes:{api_version}:{kind}", f"{within}/{name}"
     yield worker.name, RELEASE, f"{within}/{product.ADDONS_RELEASE}"
-
-
-def _pull_secret(cluster: ClusterSettings) -> list[str]:
-    secret = cluster.images.pull_secret
-    return [product.PULL_SECRET] if secret and secret.kind == "secret" else []
 
 
 def _core(kind: str) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from components.images import image_values, pull_secret_name
+from components.images import image_values
 from components.settings.clusters import ImagesSettings
 
 
@@ -28,7 +28,7 @@ def test_fips_builds_are_tagged_with_the_exact_version() -> None:
 def test_a_pull_secret_is_one_that_is_there_or_the_one_that_is_made(given: object, name: str | None) -> None:
     found = images(pullSecret=given)
 
-    assert pull_secret_name(found) == name
+    assert found.pull_secret_name == name
     assert image_values(found, "1.2.9").get("pullSecret") == name
 
 
