@@ -30,6 +30,19 @@ CRDS = "files/crds.yaml"
 SECONDS = 60
 """Deadline of one download."""
 
+BROKEN = (
+    OSError,
+    EOFError,
+    zlib.error,
+    tarfile.TarError,
+    yaml.YAMLError,
+    AttributeError,
+    KeyError,
+    TypeError,
+    UnicodeDecodeError,
+)
+"""What reading a file raises that is no archive, or no chart's."""
+
 
 @dataclass(frozen=True)
 class Archive:
@@ -57,16 +70,7 @@ class Archive:
                 and document["metadata"]["name"]
             ]
             return cls(str(metadata["name"]), str(metadata["version"]), _at_top(files, "values.yaml").decode(), crds)
-        except (
-            OSError,
-            EOFError,
-            zlib.error,
-            tarfile.TarError,
-            yaml.YAMLError,
-            KeyError,
-            TypeError,
-            UnicodeDecodeError,
-        ):
+        except BROKEN:
             raise UsageError(
                 f"{origin} is not a packed Helm chart; give a .tgz that `helm package` or `helm pull` made."
             ) from None
@@ -156,16 +160,15 @@ def demands(charts: Charts, name: str) -> Demands:
     try:
         files = dict(_files((charts.folder / chart.file).read_bytes()))
         metadata: Any = yaml.load(_at_top(files, "Chart.yaml"), yaml.CSafeLoader)
-        text = printed(charts.folder, crds)
-    except (OSError, EOFError, zlib.error, tarfile.TarError, yaml.YAMLError, KeyError) as error:
+        # Schemas are most of the text, and the slow part of reading it.
+        heads = re.sub(r"(?m)^(spec|status):\n(?: .*\n|- .*\n|\n)*", "", printed(charts.folder, crds))
+        found = [document for document in yaml.load_all(heads, yaml.CSafeLoader) if document]
+        return Demands(
+            kubernetes=str(metadata.get("kubeVersion") or ""),
+            crds={document["metadata"]["name"]: document["apiVersion"] for document in found},
+        )
+    except BROKEN as error:
         raise UsageError(f"{chart.file} and {crds.file} can't be read: {error}.") from None
-    # Schemas are most of the text, and the slow part of reading it.
-    heads = re.sub(r"(?m)^(spec|status):\n(?: .*\n|- .*\n|\n)*", "", text)
-    found = [document for document in yaml.load_all(heads, yaml.CSafeLoader) if document]
-    return Demands(
-        kubernetes=str(metadata.get("kubeVersion") or ""),
-        crds={document["metadata"]["name"]: document["apiVersion"] for document in found},
-    )
 
 
 def printed(folder: Path, chart: Chart) -> str:

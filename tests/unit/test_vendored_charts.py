@@ -67,6 +67,26 @@ def test_a_file_that_is_no_chart_is_refused_by_name(content: bytes, tmp_path: Pa
         charts.add(tmp_path, content, "x.tgz")
 
 
+@pytest.mark.parametrize(
+    ("name", "path", "text"),
+    [
+        ("enterprise-agent", "Chart.yaml", "- no mapping"),
+        ("enterprise-agent-crds", charts.CRDS, "text"),
+        ("enterprise-agent-crds", charts.CRDS, "kind: CustomResourceDefinition"),
+        ("enterprise-agent-crds", charts.CRDS, b"\xff"),
+    ],
+    ids=["no mapping", "a CRD that is text", "a CRD without a name", "no text"],
+)
+def test_what_a_vendored_chart_that_is_broken_demands_is_refused_by_name(
+    name: str, path: str, text: str | bytes, tmp_path: Path
+) -> None:
+    charts.add(tmp_path, chart(), "x.tgz")
+    (tmp_path / f"{name}-1.2.9.tgz").write_bytes(packed({f"{name}/{path}": text}))
+
+    with pytest.raises(UsageError, match=r"enterprise-agent-1\.2\.9\.tgz and .* can't be read"):
+        charts.demands(Charts.load(tmp_path, "1.2.9"), "enterprise-agent")
+
+
 def test_another_products_chart_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is the chart istiod"):
         charts.add(tmp_path, chart("istiod"), "x.tgz")
