@@ -11,7 +11,7 @@ from typing import Any, cast
 
 MASKED = "(secret)"
 
-Path = Sequence[str | int]
+FieldPath = Sequence[str | int]
 """Keys and list positions, from the outside in."""
 
 
@@ -20,7 +20,7 @@ def digest(values: object) -> str:
     return hashlib.sha256(json.dumps(_normal(values), sort_keys=True).encode()).hexdigest()
 
 
-def masked_paths(values: object, path: tuple[str | int, ...] = ()) -> Iterator[Path]:
+def masked_paths(values: object, path: tuple[str | int, ...] = ()) -> Iterator[FieldPath]:
     """Where something is masked."""
     if values == MASKED:
         yield path
@@ -28,14 +28,14 @@ def masked_paths(values: object, path: tuple[str | int, ...] = ()) -> Iterator[P
         yield from masked_paths(inner, (*path, key))
 
 
-def masked(values: object, paths: Iterable[Path]) -> object:
+def masked(values: object, paths: Iterable[FieldPath]) -> object:
     """A copy of values with something masked at each of `paths`, as far as there is anything."""
     for path in paths:
         values = _masked(values, path)
     return values
 
 
-def _masked(value: object, path: Path) -> object:
+def _masked(value: object, path: FieldPath) -> object:
     if not path:
         return MASKED
     first, rest = path[0], path[1:]

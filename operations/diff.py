@@ -15,7 +15,7 @@ from components.settings import ClusterSettings, Settings, configured, encrypted
 from components.versions import is_downgrade
 from operations import crds, decryption, everywhere
 from operations.api import Api, Refused, Unanswered
-from operations.objects import SERVERS_OWN, differences, merged, written
+from operations.objects import SERVERS_OWN, differing, merged
 from operations.releases import Deployed, Key, Manifest, deployed
 from operations.rendering import Wanted, helm_command, rendered, wanted
 from operations.stack import Stack
@@ -153,11 +153,6 @@ def _change(api: Api, release: Wanted, key: Key, old: Manifest, new: Manifest) -
         where = [path for path in where if not path.startswith("spec.versions")]
     details = [*harmless, *where]
     return Change(release.name, _called(key), "changed", details, risky) if details or risky else None
-
-
-def differing(before: Any, after: Any) -> Iterator[str]:
-    """The paths at which two objects differ, as people write them."""
-    return map(written, differences(before, after))
 
 
 def _called(key: Key) -> str:

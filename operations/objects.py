@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 Object = dict[str, Any]
-Path = tuple[str, ...]
+FieldPath = tuple[str, ...]
 """Keys from the outside in; an item of a list is its name in brackets."""
 
 SERVERS_OWN = ("status", "metadata.managedFields", "metadata.resourceVersion", "metadata.generation")
@@ -35,7 +35,7 @@ def merged(old: Any, new: Any, live: Any) -> Any:
     return new
 
 
-def differences(before: Any, after: Any, path: Path = ()) -> Iterator[Path]:
+def differences(before: Any, after: Any, path: FieldPath = ()) -> Iterator[FieldPath]:
     """Where two objects differ; list items go by their names where they have any."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key in sorted(before.keys() | after.keys()):
@@ -47,7 +47,12 @@ def differences(before: Any, after: Any, path: Path = ()) -> Iterator[Path]:
         yield path
 
 
-def unlike(manifest: Any, live: Any, path: Path = ()) -> Iterator[Path]:
+def differing(before: Any, after: Any) -> Iterator[str]:
+    """The same, as people write them."""
+    return map(written, differences(before, after))
+
+
+def unlike(manifest: Any, live: Any, path: FieldPath = ()) -> Iterator[FieldPath]:
     """Where `live` isn't as `manifest` says, of what it says: defaults and others' additions don't count.
 
     What the API server writes in another way of its own (quantities, unknown fields) is named as well.
@@ -66,12 +71,12 @@ def unlike(manifest: Any, live: Any, path: Path = ()) -> Iterator[Path]:
         yield path
 
 
-def written(path: Path) -> str:
+def written(path: FieldPath) -> str:
     """A path as people write it."""
     return ".".join(path).replace(".[", "[")
 
 
-def holds(value: Any, path: Path) -> bool:
+def holds(value: Any, path: FieldPath) -> bool:
     """Whether there is anything at a path."""
     for step in path:
         below = _names(value) or {} if step.startswith("[") else value
@@ -81,7 +86,7 @@ def holds(value: Any, path: Path) -> bool:
     return True
 
 
-def writers(live: Object, path: Path) -> list[str]:
+def writers(live: Object, path: FieldPath) -> list[str]:
     """Who wrote a field, by the API server's own notes, the last one first; empty where it has none."""
     entries = [
         entry
@@ -96,7 +101,7 @@ def written_by_us(metadata: dict[str, Any] | None) -> bool:
     return any(entry.get("manager", "").startswith(_OURS) for entry in (metadata or {}).get("managedFields", []))
 
 
-def _holds(fields: dict[str, Any], path: Path, value: Any) -> bool:
+def _holds(fields: dict[str, Any], path: FieldPath, value: Any) -> bool:
     """Whether a set of fields (kubernetes.io: Server-Side Apply, fieldsV1) holds what is at `path` of `value`."""
     if not path or not fields:
         return True

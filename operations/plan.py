@@ -12,7 +12,7 @@ from typing import Any
 from components.settings import MANAGEMENT, Settings, configured, encrypted
 from components.values_digest import MASKED
 from operations import decryption, program
-from operations.diff import differing
+from operations.objects import differing
 from operations.program import Registered
 from operations.progress import SHARED
 from operations.stack import Stack

@@ -12,14 +12,14 @@ from components.settings.faults import LICENSE_KEY, PROJECT
 from components.settings.fields import Values, is_encrypted
 
 Release = Literal["management", "agent", "addons"]
-Path = tuple[str, ...]
+FieldPath = tuple[str, ...]
 
 
-def _set_by(key: str, *paths: str) -> dict[Path, str]:
+def _set_by(key: str, *paths: str) -> dict[FieldPath, str]:
     return {tuple(path.split(".")): f"{PROJECT}:{key} sets it; take it out here and use that key" for path in paths}
 
 
-def _fixed(reason: str, *paths: str) -> dict[Path, str]:
+def _fixed(reason: str, *paths: str) -> dict[FieldPath, str]:
     return {tuple(path.split(".")): f"{reason}; take it out" for path in paths}
 
 
@@ -32,7 +32,7 @@ ANYWHERE = {
 """Keys that no values may hold, at whatever depth, and why."""
 
 
-def _restarts(*annotations: str) -> dict[Path, str]:
+def _restarts(*annotations: str) -> dict[FieldPath, str]:
     reason = "pods restart by it when what they read as they start changes; take it out"
     return {(*path.split("."), product.CHECKSUM_ANNOTATION): reason for path in annotations}
 
@@ -40,7 +40,7 @@ def _restarts(*annotations: str) -> dict[Path, str]:
 _ANNOTATIONS = "deploymentOverrides.spec.template.metadata.annotations"
 _NETWORKING = "enterprise-networking"
 _RELAY = f"{_NETWORKING}.enterpriseNetworking"
-RULES: Mapping[Release, Mapping[Path, str]] = {
+RULES: Mapping[Release, Mapping[FieldPath, str]] = {
     "management": {
         **_set_by("pki", f"{_NETWORKING}.selfSigned"),
         **_set_by("pki.clientCertificates", f"{_NETWORKING}.disableRelayCa"),
@@ -101,7 +101,7 @@ def undone(where: str, values: Values, release: Release) -> Iterator[str]:
         yield f"{PROJECT}:{'.'.join([where, *path])} can't be given: {reason}."
 
 
-def _undone(path: Path, value: object, rules: Mapping[Path, str]) -> Iterator[tuple[Path, str]]:
+def _undone(path: FieldPath, value: object, rules: Mapping[FieldPath, str]) -> Iterator[tuple[FieldPath, str]]:
     reason = rules.get(path) or (ANYWHERE.get(path[-1]) if path else None)
     below = [rule for rule in rules if rule[: len(path)] == path]
     if reason:

@@ -16,8 +16,7 @@ from operations import charts
 from operations.check.view import View
 from operations.crds import COLLECTION
 from operations.findings import Finding, Kind
-from operations.objects import Object, unlike
-from operations.objects import Path as Field
+from operations.objects import FieldPath, Object, unlike
 from operations.releases import Deployed
 
 MISSING = Kind(
@@ -61,7 +60,7 @@ def findings(view: View, found: Mapping[str, Deployed]) -> Iterator[Finding]:
             yield OUTDATED.found(view.name, what, again)
 
 
-def changed(view: View, release: Deployed) -> Iterator[tuple[str, Object, list[Field]]]:
+def changed(view: View, release: Deployed) -> Iterator[tuple[str, Object, list[FieldPath]]]:
     """CRDs of a release that somebody edited: name, the object now, and where."""
     live = _live(view)
     for name, (head, document) in _heads(release.manifest).items():

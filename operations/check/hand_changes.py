@@ -12,7 +12,7 @@ from operations.api import Refused
 from operations.check import definitions
 from operations.check.view import View
 from operations.findings import Finding, Kind
-from operations.objects import SERVERS_OWN, Object, Path, differences, holds, merged, unlike, writers, written
+from operations.objects import SERVERS_OWN, FieldPath, Object, differences, holds, merged, unlike, writers, written
 from operations.releases import Deployed
 
 CHANGED = Kind(
@@ -53,7 +53,7 @@ def findings(view: View, found: Mapping[str, Deployed]) -> Iterator[Finding]:
         # That a CRD is gone is told as such.
         if definitions.are(name):
             remedy = view.manifest_again(name, release)
-            objects = ((*found, remedy) for found in definitions.changed(view, release))
+            objects = ((*changed, remedy) for changed in definitions.changed(view, release))
         else:
             objects = _objects(view, name, release)
         for called, live, paths, again in objects:
@@ -79,7 +79,9 @@ def scaled(view: View, found: Mapping[str, Deployed]) -> set[tuple[str, str]]:
     }
 
 
-def _objects(view: View, release_name: str, release: Deployed) -> Iterator[tuple[str, Object | None, list[Path], str]]:
+def _objects(
+    view: View, release_name: str, release: Deployed
+) -> Iterator[tuple[str, Object | None, list[FieldPath], str]]:
     """What a release made: its name, the object now, where it isn't as it was made, and what takes that back."""
     for (_, kind, namespace, name), manifest in release.manifests.items():
         collection, live = _live(view, manifest, namespace, name)
@@ -87,7 +89,7 @@ def _objects(view: View, release_name: str, release: Deployed) -> Iterator[tuple
         if collection and "/namespaces/" in collection:
             called += f" in namespace {namespace}"
         paths = _paths(view, f"{collection}/{name}", manifest, live) if live else []
-        again = view.again(release_name, release)
+        again = view.rollback(release_name, release)
         if REPLICAS in paths and "replicas" not in manifest["spec"]:
             # Helm takes nothing back that its manifest doesn't say.
             scale = view.kubectl(f"scale deployment {name} --replicas=1", namespace)
@@ -116,7 +118,7 @@ def _live(view: View, manifest: Object, namespace: str, name: str) -> tuple[str 
     return collection, found and {"apiVersion": version, "kind": kind, **found}
 
 
-def _paths(view: View, path: str, manifest: Object, live: Object) -> list[Path]:
+def _paths(view: View, path: str, manifest: Object, live: Object) -> list[FieldPath]:
     wanted = _completed(manifest, live)
     suspected = [where for where in unlike(wanted, live) if where[0] != "status"]
     if not suspected:
@@ -138,7 +140,7 @@ def _completed(manifest: Object, live: Object) -> Object:
     return {**manifest, "spec": {**manifest["spec"], "replicas": 1}}
 
 
-def _told(live: Object, path: Path) -> str:
+def _told(live: Object, path: FieldPath) -> str:
     """A field with who wrote it last, as far as the API server says."""
     by: list[Any] = writers(live, path)
     return f"{written(path)} ({f'by {by[0]}' if by else 'by nobody known' if holds(live, path) else 'removed'})"

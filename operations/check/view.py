@@ -98,7 +98,7 @@ class View:
             for item in found
         }
 
-    def again(self, name: str, release: Deployed) -> str:
+    def rollback(self, name: str, release: Deployed) -> str:
         """The command that applies a release as Helm remembers it, and so takes back what was changed by hand."""
         helm = f"{self.cluster.helm} -n {release.namespace}"
         return f"{helm} rollback {name} {release.revision}"

@@ -29,7 +29,7 @@ from operations.preflight import (
     versions,
 )
 from operations.preflight.clusters import KUBE_SYSTEM
-from operations.preflight.ownership import Ownership
+from operations.preflight.ownership import Identity, Ownership
 from operations.record import Record
 from operations.stack import command
 from operations.state import State
@@ -94,7 +94,7 @@ def _look(
     settings: Settings,
     cluster: ClusterSettings,
     api: Api,
-    wanted: list[collisions.Object],
+    wanted: list[Identity],
     demands: charts.Demands,
 ) -> _Seen:
     found = [

@@ -17,7 +17,7 @@ from operations.crds import COLLECTION
 from operations.findings import Finding, Kind
 from operations.helm_records import ENDED
 from operations.objects import written_by_us
-from operations.preflight.ownership import NAMESPACE, Object, Ownership
+from operations.preflight.ownership import NAMESPACE, Identity, Ownership
 from operations.record import Record
 from operations.stack import command
 from operations.state import RELEASE
@@ -77,7 +77,7 @@ class Seen:
     """By name, the metadata of the CRDs."""
 
 
-def made(settings: Settings) -> list[Object]:
+def made(settings: Settings) -> list[Identity]:
     """Everything that the program makes under a name that is always the same."""
     management = settings.management_cluster
     found = [*_in_namespace(settings, management)]
@@ -101,7 +101,7 @@ def made(settings: Settings) -> list[Object]:
     return found
 
 
-def _in_namespace(settings: Settings, cluster: ClusterSettings) -> Iterator[Object]:
+def _in_namespace(settings: Settings, cluster: ClusterSettings) -> Iterator[Identity]:
     within, worker = settings.namespace, isinstance(cluster, WorkerClusterSettings)
     others = settings.pki.others(worker)
     secrets = [secret for secret in settings.pki.secrets(worker) if secret not in others]
@@ -115,7 +115,7 @@ def _in_namespace(settings: Settings, cluster: ClusterSettings) -> Iterator[Obje
         yield cluster.name, RELEASE, f"{within}/{release}"
 
 
-def _addons(worker: WorkerClusterSettings) -> Iterator[Object]:
+def _addons(worker: WorkerClusterSettings) -> Iterator[Identity]:
     within = product.ADDONS_NAMESPACE
     if worker.namespaces.create:
         yield worker.name, NAMESPACE, within
@@ -136,7 +136,7 @@ def _core(kind: str) -> str:
 def look(
     cluster: ClusterSettings,
     api: Api,
-    wanted: Iterable[Object],
+    wanted: Iterable[Identity],
     namespaces: Mapping[str, dict[str, Any] | None],
     crds: Iterable[str],
 ) -> Seen:

@@ -26,21 +26,21 @@ _REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 
 
 @dataclass(frozen=True)
-class Identity:
+class Caller:
     """A user as an API server sees it, for admission webhooks too."""
 
     user: str
     groups: frozenset[str]
 
 
-def identity(api: Api) -> Identity | None:
+def identity(api: Api) -> Caller | None:
     """Whom the API server takes the caller for; None where it doesn't say, as before 1.28."""
     try:
         review = api.asked(_REVIEWS, {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"})
     except Refused:
         return None
     info = review["status"]["userInfo"]
-    return Identity(info["username"], frozenset(info.get("groups") or []))
+    return Caller(info["username"], frozenset(info.get("groups") or []))
 
 
 def findings(cluster: ClusterSettings, api: Api, subjects: Sequence[AdminSubject]) -> Iterator[Finding]:
@@ -57,7 +57,7 @@ def findings(cluster: ClusterSettings, api: Api, subjects: Sequence[AdminSubject
         yield LOCKED_OUT.found(cluster.name, *refusal)
 
 
-def locked_out(caller: Identity, subjects: Sequence[AdminSubject], where: str) -> tuple[str, str] | None:
+def locked_out(caller: Caller, subjects: Sequence[AdminSubject], where: str) -> tuple[str, str] | None:
     """What is wrong and what to write when none of `subjects` is the caller; `where` is the cluster that says so."""
     if any(_is(caller, subject) for subject in subjects):
         return None
@@ -69,7 +69,7 @@ def locked_out(caller: Identity, subjects: Sequence[AdminSubject], where: str) -
     )
 
 
-def _is(caller: Identity, subject: AdminSubject) -> bool:
+def _is(caller: Caller, subject: AdminSubject) -> bool:
     if subject.kind == "Group":
         return subject.name in caller.groups
     # Kubernetes documentation: authenticating.

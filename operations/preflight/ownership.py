@@ -8,7 +8,7 @@ from typing import Any
 
 from operations import state
 
-Object = tuple[str, str, str]
+Identity = tuple[str, str, str]
 """The cluster's name in the configuration, Pulumi's type of the object, and `namespace/name` or the name alone."""
 
 NAMESPACE = "kubernetes:core/v1:Namespace"
@@ -18,16 +18,16 @@ NAMESPACE = "kubernetes:core/v1:Namespace"
 class Ownership:
     """Objects that a stack made, or had begun to make when it was cut off."""
 
-    made: frozenset[Object] = frozenset()
-    begun: frozenset[Object] = frozenset()
+    made: frozenset[Identity] = frozenset()
+    begun: frozenset[Identity] = frozenset()
     """Creations of which nobody knows how they ended."""
-    kept: frozenset[Object] = frozenset()
+    kept: frozenset[Identity] = frozenset()
     """Of what was made, what stays when the program makes it no longer."""
-    again: frozenset[Object] = frozenset()
+    again: frozenset[Identity] = frozenset()
     """Of what was made, the releases that the next up upgrades even if nothing of them differs."""
     clusters: frozenset[str] = frozenset()
     """Those that the state reaches, by name."""
-    namespaces: dict[Object, str] = field(default_factory=dict)
+    namespaces: dict[Identity, str] = field(default_factory=dict)
     """By namespace, its UID when it was last looked at."""
 
     @classmethod
@@ -39,21 +39,21 @@ class Ownership:
             for operation in state.pending(exported)
             if operation["type"] in ("creating", "importing") and state.provider(operation["resource"])
         ]
-        namespaces: dict[Object, str] = {}
+        namespaces: dict[Identity, str] = {}
         for entry in entries:
             uid = ((entry.get("outputs") or {}).get("metadata") or {}).get("uid")
-            if _object(entry)[1] == NAMESPACE and uid:
-                namespaces[_object(entry)] = uid
+            if _identity(entry)[1] == NAMESPACE and uid:
+                namespaces[_identity(entry)] = uid
         # What is read and not made has an id, too, and is somebody else's.
-        made = frozenset(_object(entry) for entry in entries if not entry.get("external"))
-        kept = frozenset(_object(entry) for entry in entries if entry.get("retainOnDelete"))
-        again = frozenset(_object(entry) for entry in entries if state.again(entry))
+        made = frozenset(_identity(entry) for entry in entries if not entry.get("external"))
+        kept = frozenset(_identity(entry) for entry in entries if entry.get("retainOnDelete"))
+        again = frozenset(_identity(entry) for entry in entries if state.again(entry))
         providers = [entry for entry in state.entries(exported) if entry["type"] == state.PROVIDER]
         clusters = frozenset(state.name(entry["urn"]) for entry in providers)
-        return cls(made, frozenset(map(_object, begun)) - made, kept, again, clusters, namespaces)
+        return cls(made, frozenset(map(_identity, begun)) - made, kept, again, clusters, namespaces)
 
 
-def _object(entry: state.Entry) -> Object:
+def _identity(entry: state.Entry) -> Identity:
     # A namespace that is only labelled counts as one: it may change hands in either direction.
     kind = NAMESPACE if entry["type"] == f"{NAMESPACE}Patch" else entry["type"]
     return state.provider(entry), kind, entry.get("id") or _named(entry)

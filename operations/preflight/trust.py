@@ -13,7 +13,7 @@ from components.settings import ClusterSettings, Settings, WorkerClusterSettings
 from components.settings.pem import Pem, PemPair, Trust
 from operations.api import Api, Refused, silence
 from operations.findings import Finding, Kind
-from operations.preflight.ownership import Object
+from operations.preflight.ownership import Identity
 
 SECRETS = Kind(
     "relay-secrets-unfit",
@@ -39,7 +39,7 @@ def held(settings: Settings, cluster: ClusterSettings, api: Api) -> Held:
     return found
 
 
-def findings(settings: Settings, there: Mapping[str, Held], doomed: Collection[Object]) -> Iterator[Finding]:
+def findings(settings: Settings, there: Mapping[str, Held], doomed: Collection[Identity]) -> Iterator[Finding]:
     """One for each fault, and for each Secret among the `doomed`: what an up deletes once it isn't the program's."""
     for fault in settings.ended:
         yield SECRETS.found("certificates", fault, "Bring a new one, as docs/own-pki.md says for supplied ones.")

@@ -14,8 +14,8 @@ from components.settings import Settings
 from operations import crds, program
 from operations import diff as differences
 from operations.api import Unanswered
-from operations.diff import Change, ClusterDiff, differing
-from operations.objects import merged
+from operations.diff import Change, ClusterDiff
+from operations.objects import differing, merged
 from operations.releases import Deployed, deployed
 from operations.rendering import Wanted, _filled, helm_command, rendered, wanted
 from operations.stack import UsageError

@@ -3,10 +3,10 @@
 import pytest
 
 from components.settings.management import AdminSubject
-from operations.preflight.identity import Identity, locked_out
+from operations.preflight.identity import Caller, locked_out
 
-ANN = Identity("ann", frozenset({"ops", "system:authenticated"}))
-CI = Identity("system:serviceaccount:build:ci", frozenset({"system:serviceaccounts", "system:authenticated"}))
+ANN = Caller("ann", frozenset({"ops", "system:authenticated"}))
+CI = Caller("system:serviceaccount:build:ci", frozenset({"system:serviceaccounts", "system:authenticated"}))
 WHERE = "management (context mgmt-cluster)"
 
 
@@ -25,7 +25,7 @@ def subject(kind: str, name: str, namespace: str | None = None) -> AdminSubject:
         (CI, subject("User", "ci")),
     ],
 )
-def test_somebody_else_does_not_open_the_door(caller: Identity, other: AdminSubject) -> None:
+def test_somebody_else_does_not_open_the_door(caller: Caller, other: AdminSubject) -> None:
     assert locked_out(caller, [other], WHERE)
 
 
@@ -34,10 +34,10 @@ def test_somebody_else_does_not_open_the_door(caller: Identity, other: AdminSubj
     [
         (ANN, "{kind: User, name: ann}"),
         (CI, "{kind: ServiceAccount, name: ci, namespace: build}"),
-        (Identity("system:admin", frozenset()), "{kind: User, name: system:admin}"),
+        (Caller("system:admin", frozenset()), "{kind: User, name: system:admin}"),
     ],
 )
-def test_a_refusal_names_identity_subjects_cluster_and_what_to_add(caller: Identity, wanted: str) -> None:
+def test_a_refusal_names_identity_subjects_cluster_and_what_to_add(caller: Caller, wanted: str) -> None:
     told = " ".join(locked_out(caller, [subject("User", "bob"), subject("ServiceAccount", "cd", "build")], WHERE) or ())
 
     for part in (caller.user, "User bob, ServiceAccount build/cd", WHERE, f"Add {wanted}", *caller.groups):
@@ -54,5 +54,5 @@ def test_a_refusal_names_identity_subjects_cluster_and_what_to_add(caller: Ident
         (CI, subject("Group", "system:serviceaccounts")),
     ],
 )
-def test_whoever_is_named_may_deploy(caller: Identity, own: AdminSubject) -> None:
+def test_whoever_is_named_may_deploy(caller: Caller, own: AdminSubject) -> None:
     assert locked_out(caller, [subject("User", "bob"), own], WHERE) is None
