@@ -1,4 +1,4 @@
-"""What hangs ends: setting a test up, running it and taking it down have ten minutes each.
+"""What hangs ends: setting a test up, running it and taking it down have half an hour each.
 
 Owns the end, which is a failure like any other, so that fixtures take their labs away.
 """
@@ -13,7 +13,7 @@ import pytest
 
 from lab.cluster import end_family
 
-SECONDS = 600
+SECONDS = 1800
 
 
 @pytest.hookimpl(wrapper=True)
@@ -39,7 +39,7 @@ def _bounded() -> Generator[None, object, object]:
 
 @contextmanager
 def unbounded() -> Iterator[None]:
-    """For what may take longer; afterwards the ten minutes begin anew."""
+    """For what may take longer; afterwards the half hour begins anew."""
     signal.setitimer(signal.ITIMER_REAL, 0)
     try:
         yield
