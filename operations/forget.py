@@ -18,6 +18,7 @@ from operations.api import Api, Refused, Unanswered, silence
 from operations.deployment import Deployment
 from operations.preflight import access
 from operations.preflight import remembered as clusters
+from operations.preflight.ownership import NAMESPACE, Ownership
 from operations.stack import UsageError, command
 from operations.state import State
 
@@ -41,9 +42,9 @@ class Farewell:
     next: str = ""
 
 
-def farewell(deployment: Deployment, stack: str, name: str) -> Farewell:
+def farewell(deployment: Deployment, name: str) -> Farewell:
     """What forgetting `name` would do; raises UsageError where that can't be known."""
-    document = deployment.exported
+    document, stack = deployment.exported, deployment.name
     known = clusters.names(document)
     if name not in known:
         raise UsageError(f"The state knows no cluster {name}; it knows {', '.join(known) or 'none'}.")
@@ -53,7 +54,7 @@ def farewell(deployment: Deployment, stack: str, name: str) -> Farewell:
     if state.pending(document):
         return Farewell(f"A crash left operations in the state. First: {command('recover', stack)}")
     if answer := _answer(deployment, document, name):
-        return Farewell(f"{name} {answer}, so it isn't gone. {_instead(deployment, stack, name)}")
+        return Farewell(f"{name} {answer}, so it isn't gone. {_instead(deployment, name)}")
     urns = set(_urns(document, name))
     registered = [
         entry["inputs"]["metadata"]["name"]
@@ -76,13 +77,13 @@ def farewell(deployment: Deployment, stack: str, name: str) -> Farewell:
         urns=frozenset(urns),
         dropped=[state.name(urn) for urn in sorted(urns)],
         deregistered=registered,
-        next=_next(deployment, stack, name),
+        next=_next(deployment, name),
     )
 
 
-def forget(deployment: Deployment, stack: str, farewell: Farewell) -> None:
+def forget(deployment: Deployment, farewell: Farewell) -> None:
     """Deregister the cluster, then drop it from the state; raises UsageError with what could not be done."""
-    settings = deployment.settings
+    settings, stack = deployment.settings, deployment.name
     # Else the registration would be gone before that fails.
     state.opened(stack)
     if lock.locks(stack) or state.pending(state.exported(stack)):
@@ -113,7 +114,7 @@ def _urns(document: State, name: str) -> Iterator[str]:
 
 def _answer(deployment: Deployment, document: State, name: str) -> str | None:
     """How the cluster answers that the state knows; None where nothing does."""
-    uid = _uid(document, deployment.settings.namespace, name)
+    uid = Ownership.of(document).namespaces.get((name, NAMESPACE, deployment.settings.namespace))
     configured = {cluster.name: cluster for cluster in deployment.settings.clusters}.get(name)
     remembered = clusters.cluster(document, name, deployment.settings.management_cluster)
     if remembered is None and configured is None:
@@ -156,18 +157,7 @@ def _gone(silent: Unanswered) -> bool:
     return unreached and not proxied
 
 
-def _uid(document: State, namespace: str, name: str) -> str | None:
-    """The UID of the cluster's namespace, as the state has it."""
-    for entry in state.entries(document):
-        outputs = entry.get("outputs", {})
-        if state.provider(entry) == name and outputs.get("kind") == "Namespace":
-            metadata = outputs["metadata"]
-            if metadata["name"] == namespace:
-                return metadata["uid"]
-    return None
-
-
-def _instead(deployment: Deployment, stack: str, name: str) -> str:
+def _instead(deployment: Deployment, name: str) -> str:
     if name == MANAGEMENT:
         return (
             "Where that is the new cluster under the old one's name: kubectl config rename-context, write the new name "
@@ -175,12 +165,12 @@ def _instead(deployment: Deployment, stack: str, name: str) -> str:
         )
     return (
         f"To take a worker away: take its entry out of gloo-mesh:workers in {deployment.file.name}, then: "
-        + command("up", stack)
+        + command("up", deployment.name)
     )
 
 
-def _next(deployment: Deployment, stack: str, name: str) -> str:
-    up = command("up", stack)
+def _next(deployment: Deployment, name: str) -> str:
+    up = command("up", deployment.name)
     if name == MANAGEMENT:
         return f"write the new cluster's context at gloo-mesh:management in {deployment.file.name}, then: {up}"
     if name in deployment.settings.workers:

@@ -69,7 +69,7 @@ class Progress:
         self._steps: dict[str, tuple[str, str]] = {}
         """By URN, the cluster and operation of what was begun last."""
         self._console = console
-        self._dry = dry
+        self.dry = dry
         self._began = time.monotonic()
         self._live = Live(console=console, get_renderable=self.table, refresh_per_second=4, transient=True)
 
@@ -109,7 +109,7 @@ class Progress:
         elif event.res_outputs_event:
             step = event.res_outputs_event.metadata
             # A refresh tells the old ones, and a preview what nobody knows yet.
-            if step.type == _STACK and not self._dry and str(step.op.value) != "refresh":
+            if step.type == _STACK and not self.dry and str(step.op.value) != "refresh":
                 self.outputs = dict(step.new.outputs or {}) if step.new else {}
             self._ended(step)
         elif event.res_op_failed_event:
@@ -138,7 +138,7 @@ class Progress:
     def report(self) -> dict[str, Any]:
         """The same for machines."""
         return {
-            "preview": self._dry,
+            "preview": self.dry,
             "seconds": round(time.monotonic() - self._began, 1),
             "refreshed": self.refreshed and not self.unrefreshed,
             "changes": self.changes,
@@ -170,7 +170,7 @@ class Progress:
             place.unchanged += operation == "same"
             return
         place.changed[name] = _REPLACING.get(operation, operation)
-        if not self._dry and not self._console.is_terminal and operation != "replace":
+        if not self.dry and not self._console.is_terminal and operation != "replace":
             took = f" in {time.monotonic() - began:.1f} s" if began else ""
             self._console.print(f"{self._cluster(step)}: {_DONE.get(operation, operation)} {name}{took}", markup=False)
 

@@ -112,9 +112,9 @@ def send_away(stack: str, *, force: bool) -> None:
         lock.remove(stack)
 
 
-def found(deployment: Deployment, stack: str) -> Recovery:
+def found(deployment: Deployment) -> Recovery:
     """Everything else that is in the way; nothing is written."""
-    recovery = Recovery()
+    recovery, stack = Recovery(), deployment.name
     document = state.exported(stack)
     # First, because the preview would wait for ever for a login that hangs.
     recovery.clusters = _clusters(recovery, deployment, document)
@@ -139,8 +139,9 @@ def found(deployment: Deployment, stack: str) -> Recovery:
     return recovery
 
 
-def mend(deployment: Deployment, stack: str, recovery: Recovery) -> None:
+def mend(deployment: Deployment, recovery: Recovery) -> None:
     """Do what was found to be needed; raises UsageError with what could not be done."""
+    stack = deployment.name
     # Looking takes its time, and whoever has begun in it has pending records of his own.
     if lock.locks(stack):
         raise UsageError(f"An update of {stack} has begun meanwhile; nothing is recovered while it lasts.")

@@ -96,6 +96,13 @@ def provider(entry: Entry) -> str:
     return name(urn) if f"::{PROVIDER}::" in urn else ""
 
 
+def clusters(state: State) -> dict[str, Entry]:
+    """Every cluster that it knows, by name, and the provider that reaches it; those being replaced, as they will be."""
+    return {
+        name(entry["urn"]): entry for entry in entries(state) if entry["type"] == PROVIDER and not entry.get("delete")
+    }
+
+
 def name(urn: str) -> str:
     """The logical name at a URN's end."""
     return urn.rpartition("::")[2]

@@ -48,9 +48,9 @@ class Ownership:
         made = frozenset(_identity(entry) for entry in entries if not entry.get("external"))
         kept = frozenset(_identity(entry) for entry in entries if entry.get("retainOnDelete"))
         again = frozenset(_identity(entry) for entry in entries if state.again(entry))
-        providers = [entry for entry in state.entries(exported) if entry["type"] == state.PROVIDER]
-        clusters = frozenset(state.name(entry["urn"]) for entry in providers)
-        return cls(made, frozenset(map(_identity, begun)) - made, kept, again, clusters, namespaces)
+        return cls(
+            made, frozenset(map(_identity, begun)) - made, kept, again, frozenset(state.clusters(exported)), namespaces
+        )
 
 
 def _identity(entry: state.Entry) -> Identity:

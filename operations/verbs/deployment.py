@@ -39,7 +39,7 @@ def preview(stack: StackOption, as_json: JsonOption = False, renew: RenewOption 
     _tell_silence(deployment)
     for urn in deployment.half_done:
         err.print(f"[yellow]{state.name(urn)} was left half done, so nothing is refreshed; an up upgrades it.[/yellow]")
-    _finish(deployment, deployment.preview(), as_json, "would change")
+    _finish(deployment, deployment.preview(), as_json)
 
 
 @app.command(
@@ -74,15 +74,15 @@ def up(
     if agreed is not None and not planned.errors and (others := list(approval.differences(agreed, planned.changed))):
         planned.errors += others
         ending = "Nothing was written to a cluster. Preview again with --json, and have that approved."
-        _finish(deployment, planned, as_json, "would change", looked.findings, ending=ending)
+        _finish(deployment, planned, as_json, looked.findings, ending=ending)
     if planned.errors:
-        _finish(deployment, planned, as_json, "would change", looked.findings)
+        _finish(deployment, planned, as_json, looked.findings)
     if planned.changes and not _agreed(planned, yes or approved is not None, "Deploy these changes?"):
         raise typer.Exit(1)
     done = deployment.up(planned)
     if agreed is not None:
         done.errors += approval.exceeding(agreed, done.changed)
-    _finish(deployment, done, as_json, "changed", looked.findings, deployment.unreachable)
+    _finish(deployment, done, as_json, looked.findings, deployment.unreachable)
 
 
 @app.command(epilog="Example: python -m operations remove --stack lab --yes")
@@ -102,10 +102,10 @@ def remove(stack: StackOption, yes: YesOption = False, as_json: JsonOption = Fal
             "The relay's root is protected. To give it up: set gloo-mesh:protect to false, run up, then remove."
         )
     if planned.errors:
-        _finish(deployment, planned, as_json, "would change")
+        _finish(deployment, planned, as_json)
     if planned.changes and not _agreed(planned, yes, "Remove all of this?"):
         raise typer.Exit(1)
-    _finish(deployment, deployment.remove(), as_json, "changed")
+    _finish(deployment, deployment.remove(), as_json)
 
 
 def _open(name: str) -> Deployment:
@@ -143,7 +143,6 @@ def _finish(
     deployment: Deployment,
     progress: Progress,
     as_json: bool,
-    verb: str,
     findings: Iterable[Finding] = (),
     silent: Collection[str] = (),
     ending: str = "",
@@ -151,17 +150,17 @@ def _finish(
     """Say how it went, and leave with the exit code that says the same; of `silent` clusters nobody knows."""
     failed = bool(progress.errors)
     # Some keys alone made anew: without --renew the others would be certified anew, and whoever has them let in.
-    renewed = verb == "changed" and deployment.renewed(progress)
+    renewed = not progress.dry and deployment.renewed(progress)
     again = "it without --renew, which is done" if renewed else "the same command again"
     if as_json:
         print_json(progress.report() | _report(deployment, findings))
     else:
-        if verb == "would change" and progress.changes:
+        if progress.dry and progress.changes:
             out.print(progress.changes_table())
         out.print(progress.table())
         _warn(progress, out)
         counted = ", ".join(
-            f"{count} to {operation}" if verb == "would change" else f"{operation}: {count}"
+            f"{count} to {operation}" if progress.dry else f"{operation}: {count}"
             for operation, count in progress.changes.items()
         )
         # Of what failed before it came to anything, this would say the wrong thing.
@@ -169,7 +168,7 @@ def _finish(
             if address := progress.outputs.get("relayAddress"):
                 node = progress.outputs.get("relayNode")
                 out.print(f"Relay: {address}{f', of node {node}' if node else ''}", markup=False)
-            out.print(f"{counted or ('Nothing changes' if verb == 'would change' else 'Nothing changed')}.")
+            out.print(f"{counted or ('Nothing changes' if progress.dry else 'Nothing changed')}.")
     for error in progress.errors:
         err.print(f"[red]error:[/red] {escape(error)}")
     if failed:

@@ -25,7 +25,7 @@ def forget(
 ) -> None:
     """Drop what the state knows of a cluster that is gone for good, and deregister it. Refused while it answers."""
     deployment = Deployment(Stack.find(stack), err)
-    farewell = forgetting.farewell(deployment, stack, name)
+    farewell = forgetting.farewell(deployment, name)
     if farewell.refusal:
         if as_json:
             print_json({"forgotten": [], "refused": farewell.refusal})
@@ -39,7 +39,7 @@ def forget(
     err.print(table)
     if not yes and not typer.confirm(f"Forget {name}?", err=True):
         raise typer.Exit(1)
-    forgetting.forget(deployment, stack, farewell)
+    forgetting.forget(deployment, farewell)
     if as_json:
         print_json({"forgotten": farewell.dropped, "deregistered": farewell.deregistered, "next": farewell.next})
     else:

@@ -47,10 +47,10 @@ def recover(
         raise typer.Exit(tell(findings, as_json, "", mended=False, unseen={}))
     if yes:
         recovery.send_away(stack, force=force)
-    found = recovery.found(deployment, stack)
+    found = recovery.found(deployment)
     findings += found.findings
     if yes:
-        recovery.mend(deployment, stack, found)
+        recovery.mend(deployment, found)
     code = tell(findings, as_json, "Nothing is in the way of the next up.", mended=yes, unseen=found.unseen)
     for where, why in found.unseen.items():
         err.print(f"[red]{escape(where)} could not be looked at:[/red] {escape(why)}")

@@ -211,7 +211,7 @@ def test_a_renewal_that_failed_half_way_is_repeated_with_its_option_and_a_whole_
         progress = ending(changed=dict.fromkeys(renewed, "replace"))
         progress.errors.append("no")
         with pytest.raises(typer.Exit):
-            verbs._finish(made, progress, False, "changed")
+            verbs._finish(made, progress, False)
         return capsys.readouterr().err
 
     made.renew(["relay-server", "relay-identity-token"])
@@ -395,7 +395,7 @@ def test_an_up_that_changes_nothing_ends_with_1_where_a_cluster_is_silent() -> N
     deployed: Any = SimpleNamespace(unreachable={"cluster-1": "refused"}, renewed=lambda _: False)
 
     with pytest.raises(typer.Exit) as left:
-        verbs._finish(deployed, ending(), False, "changed", silent=deployed.unreachable)
+        verbs._finish(deployed, ending(), False, silent=deployed.unreachable)
 
     assert left.value.exit_code == 1
 

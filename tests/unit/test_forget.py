@@ -104,6 +104,7 @@ def test_a_cluster_is_gone_when_the_one_that_the_state_knows_answers_nowhere(
     monkeypatch.setattr(forget, "Api", Answering)
     outputs = {"kind": "Namespace", "metadata": {"name": "gloo-mesh", "uid": "the UID"}}
     namespace = entry("kubernetes:core/v1:Namespace", "namespace", provider=on("cluster-2"), outputs=outputs)
+    namespace["id"] = "gloo-mesh"
     settings = Settings.model_validate(
         {
             "version": "1.2.9",
@@ -182,10 +183,10 @@ def test_nothing_is_forgotten_where_an_update_has_begun_meanwhile(
     monkeypatch.setattr(state, "opened", lambda _: None)
     monkeypatch.setattr(state, "exported", lambda _: document(pending=begun))
     monkeypatch.setattr(lock, "locks", lambda _: [locked()] if meanwhile == "a lock" else [])
-    deployment: Any = SimpleNamespace(settings=Settings.parse(config, ("licenseKey",)))
+    deployment: Any = SimpleNamespace(name="prod", settings=Settings.parse(config, ("licenseKey",)))
 
     with pytest.raises(UsageError, match="has begun meanwhile; nothing is forgotten"):
-        forget.forget(deployment, "prod", Farewell(deregistered=["cluster-2"]))
+        forget.forget(deployment, Farewell(deregistered=["cluster-2"]))
 
 
 def test_a_registration_on_a_strangers_cluster_is_left_alone(
@@ -202,17 +203,19 @@ def test_a_registration_on_a_strangers_cluster_is_left_alone(
     monkeypatch.setattr(forget, "_answer", lambda *_: None)
     monkeypatch.setattr(remembered, "strangers", lambda *_: ([stranger], {}))
     deployment: Any = SimpleNamespace(
-        settings=Settings.parse(config, ("licenseKey",)), exported=document(provider("cluster-2"), worker, registered)
+        name="prod",
+        settings=Settings.parse(config, ("licenseKey",)),
+        exported=document(provider("cluster-2"), worker, registered),
     )
 
-    farewell = forget.farewell(deployment, "prod", "cluster-2")
+    farewell = forget.farewell(deployment, "cluster-2")
 
     assert "Another fleet's cluster-2 may be registered there." in farewell.refusal
     assert not farewell.deregistered
 
     monkeypatch.setattr(remembered, "strangers", lambda *_: ([], {"management": Refused(403, "Forbidden", "no")}))
     with pytest.raises(UsageError, match=r"cluster-2 is registered, can't be asked: answers 403 Forbidden"):
-        forget.farewell(deployment, "prod", "cluster-2")
+        forget.farewell(deployment, "cluster-2")
 
 
 def test_a_registration_stays_where_the_state_could_not_be_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,9 +225,11 @@ def test_a_registration_stays_where_the_state_could_not_be_put_back(monkeypatch:
     def entered(*_: Any) -> None:
         pytest.fail("the management cluster was entered")
 
-    deployment: Any = SimpleNamespace(settings=SimpleNamespace(management_cluster=None, namespace="gloo-mesh"))
+    deployment: Any = SimpleNamespace(
+        name="prod", settings=SimpleNamespace(management_cluster=None, namespace="gloo-mesh")
+    )
     monkeypatch.setattr(state, "opened", closed)
     monkeypatch.setattr(forget, "Api", entered)
 
     with pytest.raises(UsageError, match="incorrect passphrase"):
-        forget.forget(deployment, "prod", forget.Farewell(deregistered=["cluster-2"]))
+        forget.forget(deployment, forget.Farewell(deregistered=["cluster-2"]))

@@ -17,6 +17,7 @@ from tests.unit.stored import KNOWN, NEW, document, entry, locked, on, provider,
 
 def test_a_login_that_hangs_is_told_before_the_engine_would_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     class Hanging:
+        name = "prod"
         settings = SimpleNamespace(clusters=[])
 
         @property
@@ -30,7 +31,7 @@ def test_a_login_that_hangs_is_told_before_the_engine_would_wait_for_it(monkeypa
     deployment: Any = Hanging()
 
     with pytest.raises(UsageError, match="can't be entered"):
-        recover.found(deployment, "prod")
+        recover.found(deployment)
 
 
 @pytest.fixture
@@ -149,10 +150,10 @@ def test_helms_records_come_after_the_state_and_not_at_all_where_that_cant_be_wr
     monkeypatch.setattr(recover, "look", look)
     release = Release("urn", "cluster-1", "gloo-mesh", "enterprise-agent", **KNOWN)
     cut_off = judged(release, Records({1: "deployed", 2: "pending-upgrade"}))
-    nothing: Any = None
+    nothing: Any = SimpleNamespace(name="prod")
 
     with pytest.raises(UsageError) if refused else nullcontext():
-        recover.mend(nothing, "prod", Recovery(judgements=[cut_off]))
+        recover.mend(nothing, Recovery(judgements=[cut_off]))
 
     assert done == (["state"] if refused else ["state", "records"])
 
@@ -164,7 +165,7 @@ def test_nothing_is_mended_where_an_update_has_begun_while_the_clusters_were_loo
     under_way = judged(release, Records({1: "pending-install"}, ours=True))
     monkeypatch.setattr(lock, "locks", lambda _: [locked()])
     monkeypatch.setattr(recover, "look", lambda *_: pytest.fail("a record was deleted"))
-    nothing: Any = None
+    nothing: Any = SimpleNamespace(name="prod")
 
     with pytest.raises(UsageError, match="has begun meanwhile; nothing is recovered"):
-        recover.mend(nothing, "prod", Recovery(judgements=[under_way]))
+        recover.mend(nothing, Recovery(judgements=[under_way]))
