@@ -4,7 +4,9 @@ import base64
 import copy
 import json
 import signal
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -512,6 +514,37 @@ def test_a_new_root_is_trusted_everywhere_after_one_up(fleet: Fleet, deployed: R
     assert fleet.preview()["changes"] == {}
 
 
+def test_a_worker_where_a_certificate_of_the_old_signing_key_stays_is_finished_by_the_next_up(
+    fleet: Fleet, deployed: Report
+) -> None:
+    root, before = fleet.secret(MANAGEMENT, ROOT_SECRET), signing_certificate(fleet)
+    workers = set(fleet.registrations())
+    awaited(lambda: connected(fleet) == workers)
+    enrolled = {worker: fleet.secret(worker, CLIENT_SECRET)["tls.key"] for worker in workers}
+    agent: Any = fleet.apps("cluster-1").read_namespaced_deployment("enterprise-agent", "gloo-mesh")
+    # Another profile has keys of another size, under the same root.
+    fleet.configure("pki", {"profile": "compat"})
+
+    with undeletable(fleet, "cluster-1", CLIENT_SECRET):
+        failed = fleet.run("up", "--yes")
+
+    assert failed.returncode == 1
+    assert "The agent on cluster cluster-1 would keep a certificate that the relay no longer takes" in failed.stderr
+    assert fleet.secret(MANAGEMENT, ROOT_SECRET) == root
+    after = signing_certificate(fleet)
+    assert after.public_key() != before.public_key()
+    # Its agent wasn't restarted with a certificate that would keep it out.
+    left: Any = fleet.apps("cluster-1").read_namespaced_deployment("enterprise-agent", "gloo-mesh")
+    assert left.metadata.generation == agent.metadata.generation
+    fleet.up()
+    awaited(lambda: connected(fleet) == workers)
+    for worker in workers:
+        assert fleet.secret(worker, CLIENT_SECRET)["tls.key"] != enrolled[worker]
+        certificate = x509.load_pem_x509_certificate(base64.b64decode(fleet.secret(worker, CLIENT_SECRET)["tls.crt"]))
+        certificate.verify_directly_issued_by(after)
+    assert fleet.preview()["changes"] == {}
+
+
 def test_a_removal_leaves_nothing_but_crds(fleet: Fleet, deployed: Report) -> None:
     fleet.report("remove", "--yes")
 
@@ -545,6 +578,43 @@ def test_no_address_in_time_is_told_with_service_cluster_and_remedy(fleet: Fleet
     fleet.configure("relay", RELAY)
     fleet.up()
     assert fleet.preview()["changes"] == {}
+
+
+def signing_certificate(fleet: Fleet) -> x509.Certificate:
+    content = fleet.secret(MANAGEMENT, "relay-tls-signing-secret")["tls.crt"]
+    return x509.load_pem_x509_certificate(base64.b64decode(content))
+
+
+@contextmanager
+def undeletable(fleet: Fleet, cluster: str, secret: str) -> Iterator[None]:
+    """Have a cluster refuse to delete a Secret, for a while."""
+    untyped: Any = client
+    admission = untyped.AdmissionregistrationV1Api(fleet.api(cluster))
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["DELETE"], "resources": ["secrets"]}
+    policy = {
+        "matchConstraints": {"resourceRules": [rule | {"resourceNames": [secret]}]},
+        "validations": [{"expression": "false"}],
+    }
+    named = {"metadata": {"name": "undeletable"}}
+    admission.create_validating_admission_policy(named | {"spec": policy})
+    admission.create_validating_admission_policy_binding(
+        named | {"spec": {"policyName": "undeletable", "validationActions": ["Deny"]}}
+    )
+
+    def refused() -> bool:
+        try:
+            fleet.core(cluster).delete_namespaced_secret(secret, "gloo-mesh", dry_run="All")
+        except untyped.ApiException:
+            return True
+        return False
+
+    try:
+        awaited(refused)
+        yield
+    finally:
+        admission.delete_validating_admission_policy_binding("undeletable")
+        admission.delete_validating_admission_policy("undeletable")
+        awaited(lambda: not refused())
 
 
 class without_load_balancer:  # noqa: N801 - read as a clause
