@@ -1,14 +1,14 @@
 """One timed run of a command: seconds, the memory of its process tree, its writes.
 
-Owns the clock and the samples. Memory is PSS (shared pages counted once), sampled, so short peaks are missed. The
-kernel walks every page for it, so it is asked for only when more is resident than before: the clock runs meanwhile.
+Owns the clock and the samples. Memory is PSS (shared pages counted once), sampled, so short peaks are missed; more
+often would cost what is being measured, as the kernel walks every page for it.
 """
 
 import contextlib
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +16,7 @@ import psutil
 
 from lab.cluster import end_family
 
-SAMPLE_SECONDS = 0.5
-GROWTH = 1.01
-"""How much more has to be resident than at the last sum of shares for another to be worth its time."""
+SAMPLE_SECONDS = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,16 +44,14 @@ def timed(command: Sequence[str], environment: Mapping[str, str], folder: Path, 
             command, env=environment, cwd=folder, stdout=subprocess.DEVNULL, stderr=told, text=True
         ) as process,
     ):
-        peak = resident = 0
+        peak = 0
         try:
             while True:
                 # Waiting is the condition; the time-out is the sampling interval.
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(SAMPLE_SECONDS)
                     break
-                now = _memory(process.pid, _resident)
-                if now > resident * GROWTH:
-                    resident, peak = now, max(peak, _memory(process.pid, _shared_once))
+                peak = max(peak, _memory(process.pid))
         except KeyboardInterrupt:
             # Whatever it has begun would go on in a lab that is taken away.
             end_family(process.pid)
@@ -67,23 +63,19 @@ def timed(command: Sequence[str], environment: Mapping[str, str], folder: Path, 
     return seconds, peak // 2**20
 
 
-def _memory(pid: int, of: Callable[[psutil.Process], int]) -> int:
+def _memory(pid: int) -> int:
     total = 0
     with contextlib.suppress(psutil.Error):
         root = psutil.Process(pid)
         for process in (root, *root.children(recursive=True)):
-            with contextlib.suppress(OSError, psutil.Error):
-                total += of(process)
+            with contextlib.suppress(OSError):
+                total += _pss(process.pid)
     return total
 
 
-def _resident(process: psutil.Process) -> int:
-    return process.memory_info().rss
-
-
-def _shared_once(process: psutil.Process) -> int:
+def _pss(pid: int) -> int:
     # The kernel's own sum: adding up every mapping, as psutil does, costs what is being measured.
-    for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines():
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
     return 0

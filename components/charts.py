@@ -68,7 +68,7 @@ class Charts:
             return
         lacking = [name for name in names if (name, version) not in locked]
         if lacking:
-            versions = ", ".join(sorted({locked_version for _, locked_version in locked})) or "none"
+            versions = ", ".join(sorted({locked_version for _, locked_version in locked}))
             yield f"{folder / LOCK} has no {', '.join(lacking)} of version {version} (it has {versions}); {remedy}."
         for chart in (locked[name, version] for name in names if name not in lacking):
             path = folder / chart.file

@@ -25,8 +25,8 @@ def end_of_enrolment(cluster: ClusterSettings, namespace: str) -> pulumi.Resourc
 
     async def forget(change: pulumi.ResourceHookArgs) -> None:
         before, after = _issuer(change.old_inputs), _issuer(change.new_inputs)
-        # Of what a recovery took in, nothing is known.
-        if before in (None, after):
+        # Of what a recovery took in, nothing is known; of a signing key not always anything.
+        if not before[0] or all(old == new for old, new in zip(before, after, strict=False)):
             return
         if kept := await asyncio.to_thread(removed, cluster, namespace, secret):
             raise pulumi.RunError(
@@ -37,8 +37,8 @@ def end_of_enrolment(cluster: ClusterSettings, namespace: str) -> pulumi.Resourc
     return pulumi.ResourceHook(f"{cluster.name}-end-of-enrolment", forget)
 
 
-def _issuer(inputs: Mapping[str, Any] | None) -> str | None:
-    """The fingerprint that a copy of the root bears."""
+def _issuer(inputs: Mapping[str, Any] | None) -> list[str]:
+    """What a copy of the root bears: that root's fingerprint and, where it is known, the signing key's."""
     metadata: Any = (inputs or {}).get("metadata") or {}
     annotations: Any = metadata.get("annotations") or {}
-    return annotations.get(product.ISSUER_ANNOTATION)
+    return annotations.get(product.ISSUER_ANNOTATION, "").split("/")

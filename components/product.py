@@ -103,7 +103,7 @@ CRD_HASH_ANNOTATION = "crd.solo.io/specHash"
 FLEET_CONFIG_MAP = "gloo-mesh-fleet"
 CHECKSUM_ANNOTATION = "gloo-mesh.fleet/checksum"
 """On a pod template: of what its pods read only as they start, so that a change of it restarts them."""
-ISSUER_ANNOTATION = "gloo-mesh.fleet/issuer"
+ISSUER_ANNOTATION = "gloo-mesh.fleet/trust-anchor"
 """On a worker's copy of the root: what the relay issues by, which tells another root or key from a repair."""
 
 BALANCER_ANNOTATION = "gloo-mesh.fleet/balancer"

@@ -2,8 +2,8 @@
 
 Owns what finds the address of the relay's Service, or of the Istio gateway's, and the way through that
 gateway; both Services are somebody else's. Nothing read here depends on what the release puts out, so
-a change of the management plane alone leaves the workers quiet in a preview. See docs/decisions/0002
-and 0005.
+a change of the management plane alone leaves the workers quiet in a preview; another load balancer that the
+configuration asks for doesn't. See docs/decisions/0002 and 0005.
 """
 
 import json
@@ -115,7 +115,7 @@ class RelayExposure(pulumi.ComponentResource):
         # Ten times quicker than the provider's own wait for a Service, which a node port is left to: that one
         # also waits for pods.
         annotations = {"pulumi.com/waitFor": "jsonpath={.status.loadBalancer.ingress}"} if balanced else {}
-        if asked := self._args.relay.annotations:
+        if balanced and (asked := self._args.relay.annotations):
             annotations[product.BALANCER_ANNOTATION] = fingerprint(json.dumps(asked, sort_keys=True))
         return k8s.core.v1.ServicePatch(
             f"{self._name}-service",

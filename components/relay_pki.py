@@ -96,16 +96,17 @@ class RelayPki(pulumi.ComponentResource):
 
     def worker_fingerprint(self, worker: str) -> pulumi.Output[str]:
         """Of what a worker's agent mounts, and of what the relay issued its certificate by."""
-        return self._fingerprint([self.certificates.clients.get(worker)], self.issuer_fingerprint())
+        return self._fingerprint([self.certificates.clients.get(worker)], self.issuer())
 
-    def issuer_fingerprint(self) -> pulumi.Output[str]:
-        """Of what the relay issues agents' certificates by: the root and, where it is known here, the signing key.
+    def issuer(self) -> pulumi.Output[str]:
+        """By what the relay issues agents' certificates: the root's fingerprint, and after a slash the signing key's.
 
-        A renewed signing certificate has the key of before, and what was issued by that stays good.
+        The second only where that key is known here. A renewed signing certificate has the key of before, and what was
+        issued by that stays good.
         """
         signing = self.certificates.signing
         keys = [signing.public_key] if signing else []
-        return pulumi.Output.all(self.certificates.root.pem, *keys).apply(lambda texts: fingerprint(*texts))
+        return pulumi.Output.all(self.certificates.root.pem, *keys).apply(lambda pems: "/".join(map(fingerprint, pems)))
 
     def _fingerprint(self, pairs: Iterable[Pair | None], *tokens: pulumi.Output[str]) -> pulumi.Output[str]:
         pems = [self.certificates.root.pem, *(pair.certificate.pem for pair in pairs if pair)]

@@ -80,7 +80,7 @@ class WorkerCluster(pulumi.ComponentResource):
                 depends_on=[args.management.release],
                 hooks=pulumi.ResourceHookBinding(before_update=[*ends]),
             ),
-            {product.ISSUER_ANNOTATION: args.pki.issuer_fingerprint()},
+            {product.ISSUER_ANNOTATION: args.pki.issuer()},
         )
         secrets = [
             anchor,

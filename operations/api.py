@@ -98,6 +98,8 @@ class Api:
 
     def forwarded(self, namespace: str, pod: str, port: int, path: str) -> str:
         """What a pod's port answers to an HTTP GET, through a port-forward; raises Unanswered when nothing does."""
+        if any(header.startswith("Impersonate-") for header in self._client.default_headers):
+            raise Unanswered("the library would forward as the user itself, not as whom it acts as")
         try:
             return within(
                 min(FORWARD_SECONDS, self.left()),

@@ -168,7 +168,11 @@ def demands(charts: Charts, name: str) -> Demands:
             crds={document["metadata"]["name"]: document["apiVersion"] for document in found},
         )
     except BROKEN as error:
-        raise UsageError(f"{chart.file} and {crds.file} can't be read: {error}.") from None
+        why = f" ({error})" if isinstance(error, OSError) else ""
+        raise UsageError(
+            f"{chart.file} or {crds.file} is no packed chart that can be read{why}; bring them again: "
+            f"python -m operations charts pull {chart.version} --charts {charts.folder}"
+        ) from None
 
 
 def printed(folder: Path, chart: Chart) -> str:

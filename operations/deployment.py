@@ -224,7 +224,7 @@ class Deployment:
         clusters = [cluster for cluster in self._clusters if cluster.name in names] if names else []
         silent = {name: silence(error) for _ in range(ATTEMPTS) for name, error in unreachable(clusters).items()}
         # It leaves, and the state has it encrypted.
-        secret = set(names) - {cluster.name for cluster in self._clusters}
+        secret = set(names) & set(remembered.names(self.exported)) - {cluster.name for cluster in self._clusters}
         return silent | {
             name: "its kubeconfig was a secret, and the configuration has it no more; if the cluster is gone for good, "
             f"put its entry back and run: python -m operations forget {name} --stack {self.name}"

@@ -11,7 +11,10 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from lab.relay import api, pod, tls
+import grpc
+import grpc.aio
+
+from lab.relay import api, authority, pod, tls
 from lab.relay.api import Api
 from lab.relay.pod import Pod
 from lab.relay.protocol import CLUSTER, ENROL, PULL, PUSH, packed, path, unpacked
@@ -149,10 +152,6 @@ class Agent:
 @asynccontextmanager
 async def conversation(wanted: Wanted) -> AsyncIterator[Any]:
     """A gRPC channel over one verified TLS connection; RefusedError or OSError where it can't be had or ends."""
-    # Only now, because an agent that has nothing to connect with is to stay small.
-    import grpc
-    import grpc.aio
-
     context = tls.client(wanted.root, wanted.client)
     host, _, port = wanted.address.rpartition(":")
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -196,8 +195,6 @@ async def conversation(wanted: Wanted) -> AsyncIterator[Any]:
 
 async def enrol(channel: Any, wanted: Wanted) -> tls.Pair:
     """A client certificate from the relay, and its key."""
-    from lab.relay import authority
-
     asked, key = authority.request(wanted.cluster)
     method = channel.unary_unary(path(ENROL))
     answer = await method(packed({"token": wanted.token, "request": asked}), timeout=PATIENCE_SECONDS)

@@ -5,15 +5,12 @@ with has changed, as a pod that was replaced would.
 """
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from lab.relay import api
 from lab.relay.api import Api, Watched
 from lab.relay.gauges import Gauges
+from lab.relay.relay import Relay
 from lab.relay.serving import NAME, Serving, serving
-
-if TYPE_CHECKING:
-    from lab.relay.relay import Relay
 
 AGAIN_SECONDS = 1
 
@@ -42,12 +39,10 @@ async def serve(cluster: Api, metrics_port: int) -> None:
                 continue
 
 
-async def _begun(wanted: Serving | None, gauges: Gauges) -> "Relay | None":
-    """A relay once there is something to serve with: without one the process stays small."""
+async def _begun(wanted: Serving | None, gauges: Gauges) -> Relay | None:
+    """A relay once there is something to serve with."""
     if wanted is None:
         return None
-    from lab.relay.relay import Relay
-
     relay = Relay(gauges)
     await relay.begin()
     return relay

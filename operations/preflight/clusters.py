@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from components import product
-from components.settings import Settings
+from components.settings import MANAGEMENT, Settings
 from operations.findings import Finding, Kind
 from operations.preflight.ownership import NAMESPACE, Ownership
 from operations.state import RELEASE
@@ -58,6 +58,7 @@ def findings(
                 f"both have the kube-system of UID {uid}.",
                 f"Give {cluster.name} the context of a cluster of its own: {cluster.kubectl} config get-contexts",
             )
+    names = {cluster.name for cluster in settings.clusters}
     former: dict[str | None, str] = {
         uid: name for (name, _, path), uid in ours.namespaces.items() if path == settings.namespace
     }
@@ -80,8 +81,10 @@ def findings(
                 cluster.name,
                 f"{cluster.name} (context {cluster.context}) is the cluster that this stack deployed to as {old}: "
                 f"namespace {settings.namespace} has the same UID {live}.",
-                f"Call it {old} again, with context: {cluster.context}. To give it another name: up without it, then "
-                f"up with {cluster.name}",
+                f"Give {cluster.name} the context of a cluster of its own: {cluster.kubectl} config get-contexts"
+                if old in names or cluster.name == MANAGEMENT
+                else f"Call it {old} again, with context: {cluster.context}. To give it another name: up without it, "
+                f"then up with {cluster.name}",
             )
         if remembered is None or live == remembered:
             continue

@@ -151,7 +151,7 @@ def _finish(
     failed = bool(progress.errors)
     # Some keys alone made anew: without --renew the others would be certified anew, and whoever has them let in.
     renewed = not progress.dry and deployment.renewed(progress)
-    again = "it without --renew, which is done" if renewed else "the same command again"
+    again = "it again, without --renew (that is done)," if renewed else "the same command again"
     if as_json:
         print_json(progress.report() | _report(deployment, findings))
     else:

@@ -13,7 +13,10 @@ from kubernetes import client, config
 
 from lab.fleet import Lab
 
-pytestmark = pytest.mark.lab
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.skipif(not shutil.which("openssl"), reason="The shell flow needs openssl, which isn't on PATH."),
+]
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks/seed-flow.sh"
 # What YAML and a shell would each like to interpret.

@@ -24,6 +24,15 @@ def test_a_server_that_trickles_is_given_up_at_the_deadline(
         Api(cluster({}), 1).enter()
 
 
+def test_nothing_is_forwarded_as_the_user_itself_where_it_acts_as_another(api: Api, server: Server) -> None:
+    api._client.set_default_header("Impersonate-User", "admin")
+
+    with pytest.raises(Unanswered, match="as the user itself"):
+        api.forwarded("gloo-mesh", "pod", 9091, "/metrics")
+
+    assert not server.asked
+
+
 @pytest.mark.parametrize("body", ["upstream down", '"upstream down"', "[1]", "null", "5"])
 @pytest.mark.parametrize("status", [200, 503])
 def test_whatever_a_proxy_answers_is_a_refusal(api: Api, server: Server, status: int, body: str) -> None:

@@ -19,6 +19,7 @@ from operations.deployment import Deployment
 from operations.progress import Progress
 from operations.stack import UsageError
 from operations.verbs import deployment as verbs
+from tests.unit.stored import document, provider
 
 RELEASE = f"urn:pulumi:prod::gloo-mesh::{state.RELEASE}::"
 
@@ -33,6 +34,7 @@ class Runs(Deployment):
         self.unreachable = {}
         self.half_done = []
         self.name = "prod"
+        self.exported = document()
         self._heard = 0
         self.refreshed: list[bool] = []
         self.replaced: list[list[str]] = []
@@ -85,11 +87,20 @@ def test_a_cluster_that_leaves_and_cant_be_asked_ends_no_refresh_of_the_others(
 ) -> None:
     answers(monkeypatch)
     runs = Runs(ending("dc-1"), ending())
+    runs.exported = document(provider("dc-1"))
     runs._console = Console(soft_wrap=True)
 
     assert not runs.up(ending()).errors
     assert runs.refreshed == [True, False]
     assert "put its entry back and run: python -m operations forget dc-1" in capsys.readouterr().out
+
+
+def test_a_refresh_that_fails_for_a_key_is_the_end() -> None:
+    runs = Runs(ending("certificates"))
+    runs.exported = document(provider("cluster-1"))
+
+    assert runs.up(ending()).errors == ["certificates: no"]
+    assert runs.refreshed == [True]
 
 
 def test_nothing_is_begun_again_after_an_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +229,7 @@ def test_a_renewal_that_failed_half_way_is_repeated_with_its_option_and_a_whole_
 
     assert "run the same command again" in advised()
     assert "run the same command again" in advised("relay-server-key")
-    assert "run it without --renew, which is done" in advised("relay-server-key", "relay-identity-token")
+    assert "run it again, without --renew (that is done)," in advised("relay-server-key", "relay-identity-token")
 
 
 def test_an_up_makes_anew_what_its_preview_showed(made: Runs) -> None:

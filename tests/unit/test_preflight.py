@@ -240,6 +240,21 @@ def test_a_cluster_under_a_new_name_is_told_by_its_old_one_and_no_other(config: 
 
 
 @pytest.mark.parametrize(
+    ("changes", "where"),
+    [({"workers": {"cluster-1": {}, "east": {"context": "cluster-2"}}}, "east"), ({}, "management")],
+)
+def test_a_cluster_whose_old_name_is_still_an_entry_isnt_to_be_called_by_it(
+    config: dict[str, Any], changes: dict[str, Any], where: str
+) -> None:
+    settings = Settings.parse(config | {"workers": {"cluster-2": {}}} | changes, ("licenseKey",))
+
+    (finding,) = clusters.findings(settings, {where: {"kube-system": "k", "gloo-mesh": "g"}}, {}, MINE, "prod")
+
+    assert finding.kind.code == "renamed-cluster"
+    assert "context of a cluster of its own" in finding.remedy
+
+
+@pytest.mark.parametrize(
     ("uid", "crds", "told"),
     [
         ("g", KEPT, []),

@@ -177,13 +177,19 @@ def test_a_cluster_where_an_agents_certificate_cant_be_removed_keeps_the_root_it
     assert "-n gloo-mesh delete secret/relay-client-tls-secret" in str(refusal.value)
 
 
-@pytest.mark.parametrize("before", ["this", None])
+def test_another_signing_key_under_the_same_root_ends_an_enrolment_too(stack: Run) -> None:
+    with pytest.raises(pulumi.RunError, match="would keep a certificate"):
+        rooted(stack.hooks["cluster-1-end-of-enrolment"], "this/key", "this/another")
+
+
+@pytest.mark.parametrize("before", ["this", "this/key", None])
 def test_a_copy_of_the_root_that_is_repaired_or_taken_in_ends_no_enrolment(
     stack: Run, monkeypatch: pytest.MonkeyPatch, before: str | None
 ) -> None:
     monkeypatch.setattr("components.removal.connected", lambda _: pytest.fail("the cluster was asked"))
 
     rooted(stack.hooks["cluster-1-end-of-enrolment"], before, "this")
+    rooted(stack.hooks["cluster-1-end-of-enrolment"], before, "this/key")
 
 
 def rooted(hook: Any, before: str | None, after: str) -> None:

@@ -83,7 +83,7 @@ def test_what_a_vendored_chart_that_is_broken_demands_is_refused_by_name(
     charts.add(tmp_path, chart(), "x.tgz")
     (tmp_path / f"{name}-1.2.9.tgz").write_bytes(packed({f"{name}/{path}": text}))
 
-    with pytest.raises(UsageError, match=r"enterprise-agent-1\.2\.9\.tgz and .* can't be read"):
+    with pytest.raises(UsageError, match=r"enterprise-agent-1\.2\.9\.tgz or .* is no packed chart"):
         charts.demands(Charts.load(tmp_path, "1.2.9"), "enterprise-agent")
 
 
