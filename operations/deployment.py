@@ -1,8 +1,9 @@
 """A stack's deployment: previewed, brought up, taken away by Pulumi's engine.
 
 Owns the engine's runs, with the program inline, so that only the CLI and the provider plugins are
-needed. Never skips the preview, which refreshes whenever every cluster answers, all the while, those that leave among
-them, and no release was left half done; an up refreshes once more where something was found changed.
+needed. Never skips the preview, which refreshes what answers, unless management doesn't or a release was left half
+done; an up refreshes once more where something was found changed. A worker that doesn't answer is left alone, see
+docs/decisions/0011.
 """
 
 import os
@@ -156,8 +157,8 @@ class Deployment:
         """What an `up` would change. Writes nothing to a cluster."""
         # What is half done would pass for done; and writing that down is not for a preview.
         # Running the program, a refresh uses the configuration's contexts; else those that the state remembers.
-        options = {"run_program": True, "replace": [*self._renewed]}
-        return self._refreshed(self._engine.preview, refresh=not self.half_done, dry=True, **options)
+        refresh = not self.half_done
+        return self._refreshed(self._engine.preview, lambda before: self._reach(before, refresh=refresh), dry=True)
 
     def planned(self) -> tuple[list[StepEventMetadata], Progress]:
         """The steps of an `up`, by the state alone: nothing is refreshed, and no cluster is written to."""
@@ -180,44 +181,59 @@ class Deployment:
         known = planned.refreshed and not planned.drifted
         nothing_to_lose = planned.refreshed and not planned.changes
         self._engine.workspace.env_vars = {**self._engine.workspace.env_vars, CHECKPOINTS: str(nothing_to_lose).lower()}
-        options = {"continue_on_error": True, "show_secrets": False, "run_program": True, "replace": [*self._renewed]}
-        done = self._refreshed(self._engine.up, refresh=not known, dry=False, **options)
+        options = {"continue_on_error": True, "show_secrets": False}
+        done = self._refreshed(
+            self._engine.up, lambda before: options | self._reach(before, refresh=not known), dry=False
+        )
         done.refreshed |= known
         return done
 
     def preview_removal(self) -> Progress:
         """What a removal would take away."""
-        return self._refreshed(self._engine.preview_destroy, dry=True)
+        return self._refreshed(self._engine.preview_destroy, lambda _: {"refresh": not self.unreachable}, dry=True)
 
     def remove(self) -> Progress:
         """Take everything away that this stack made."""
-        return self._refreshed(self._engine.destroy, dry=False, continue_on_error=True, show_secrets=False)
+        options = {"continue_on_error": True, "show_secrets": False}
+        return self._refreshed(self._engine.destroy, lambda _: options | {"refresh": not self.unreachable}, dry=False)
 
-    def _refreshed(self, operation: Callable[..., Any], *, refresh: bool = True, dry: bool, **options: Any) -> Progress:
-        """Run with a refresh where every cluster answers; once more without, where one has stopped to meanwhile.
+    def _reach(self, before: Progress | None, *, refresh: bool) -> dict[str, Any]:
+        """Options of a run of the program: whether it refreshes, what it leaves alone, what it makes anew."""
+        # Without management nothing is left alone: no agent may get ahead of it.
+        headless = MANAGEMENT in self.unreachable
+        return {
+            "run_program": True,
+            "refresh": refresh and not headless,
+            "exclude": [] if headless else state.on(self.exported, self.unreachable),
+            "replace": self._to_renew(before),
+        }
 
-        A refresh that fails on one cluster ends the run on all.
+    def _refreshed(
+        self, operation: Callable[..., Any], options: Callable[[Progress | None], dict[str, Any]], *, dry: bool
+    ) -> Progress:
+        """Run, and again where a cluster has stopped answering meanwhile: its failing refresh ends the run on all.
+
+        `options` are those of a run, by what the one before came to.
         """
-        refresh = refresh and not self.unreachable
-        progress = self._run(operation, dry=dry, refresh=refresh, **options)
-        progress.refreshed = refresh
-        silent = {} if self._asked else self._fallen_silent(progress.unrefreshed)
-        if not silent:
-            return progress
-        self.unreachable = self.unreachable | silent
-        for name, why in silent.items():
-            self._console.print(f"{name} has stopped answering, so nothing is refreshed: {why}", markup=False)
-        if "replace" in options and not dry:
-            options["replace"] = self._to_renew(progress)
-        again = self._run(operation, dry=dry, refresh=False, **options)
-        if not dry:
-            again.continue_from(progress)
-        return again
+        before: Progress | None = None
+        while True:
+            asked = options(before)
+            progress = self._run(operation, dry=dry, **asked)
+            progress.refreshed = asked["refresh"]
+            if before and not dry:
+                progress.continue_from(before)
+            silent = {} if self._asked else self._fallen_silent(progress.unrefreshed - self.unreachable.keys())
+            if not silent:
+                return progress
+            self.unreachable = self.unreachable | silent
+            for name, why in silent.items():
+                self._console.print(f"{name} has stopped answering: {why}", markup=False)
+            before = progress
 
-    def _to_renew(self, progress: Progress) -> list[str]:
-        """What a run was to make anew and hasn't, by URN."""
-        done = {name for cluster in progress.changed.values() for name in cluster}
-        return [urn for urn in self._renewed if state.name(urn) not in done]
+    def _to_renew(self, done: Progress | None) -> list[str]:
+        """What is to be made anew and wasn't yet, by URN."""
+        made = {name for cluster in done.changed.values() for name in cluster} if done and not done.dry else ()
+        return [urn for urn in self._renewed if state.name(urn) not in made]
 
     def _fallen_silent(self, names: Collection[str]) -> dict[str, str]:
         """Which of these clusters don't answer, or not each time, or can't be asked, and why."""
@@ -259,7 +275,7 @@ class Deployment:
         clusters = [MANAGEMENT, *sorted(self.settings.workers)]
         with (
             leftovers.scratch() as scratch,
-            Progress(self._console, clusters, dry=dry) as progress,
+            Progress(self._console, clusters, dry=dry, silent=self.unreachable) as progress,
             self._interruptible(),
         ):
             # The kubernetes plugin leaves a copy of each kubeconfig, credentials and all, in TMPDIR.

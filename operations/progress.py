@@ -5,7 +5,7 @@ errors beside them don't, are left out.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -54,7 +54,7 @@ class ClusterProgress:
 class Progress:
     """Follows one engine operation. As a context it shows itself live, or as lines where there is no terminal."""
 
-    def __init__(self, console: Console, clusters: Iterable[str], *, dry: bool) -> None:
+    def __init__(self, console: Console, clusters: Iterable[str], *, dry: bool, silent: Collection[str] = ()) -> None:
         self.clusters = {name: ClusterProgress() for name in (SHARED, *clusters)}
         self.errors: list[str] = []
         self.warnings: list[str] = []
@@ -69,6 +69,7 @@ class Progress:
         self._steps: dict[str, tuple[str, str]] = {}
         """By URN, the cluster and operation of what was begun last."""
         self._console = console
+        self._silent = silent
         self.dry = dry
         self._began = time.monotonic()
         self._live = Live(console=console, get_renderable=self.table, refresh_per_second=4, transient=True)
@@ -123,6 +124,7 @@ class Progress:
         table = Table("cluster", *counts, "now", box=None, pad_edge=False)
         for name, cluster in list(self.clusters.items()):
             now = ", ".join(f"{what} {time.monotonic() - since:.0f} s" for what, since in list(cluster.running.items()))
+            now = now or ("doesn't answer" if name in self._silent else "")
             failed = f"[red]{len(cluster.failed)}[/red]" if cluster.failed else "0"
             table.add_row(name, str(len(cluster.changed)), str(cluster.unchanged), failed, now)
         return table

@@ -103,6 +103,11 @@ def clusters(state: State) -> dict[str, Entry]:
     }
 
 
+def on(state: State, clusters: Collection[str]) -> list[str]:
+    """The URNs of all that is on some clusters."""
+    return [entry["urn"] for entry in entries(state) if provider(entry) in clusters]
+
+
 def name(urn: str) -> str:
     """The logical name at a URN's end."""
     return urn.rpartition("::")[2]

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from components.settings import MANAGEMENT
 from operations import approval, plugins, state
 from operations.console import JsonOption, StackOption, YesOption, err, out, print_json
 from operations.deployment import Deployment
@@ -117,7 +118,7 @@ def _open(name: str) -> Deployment:
 
 def _tell_silence(deployment: Deployment) -> None:
     for cluster, reason in deployment.unreachable.items():
-        err.print(f"[yellow]{cluster} doesn't answer, so nothing is refreshed: {escape(reason)}[/yellow]")
+        err.print(f"[yellow]{cluster} doesn't answer: {escape(reason)}[/yellow]")
 
 
 def _report(deployment: Deployment, findings: Iterable[Finding]) -> dict[str, Any]:
@@ -179,5 +180,6 @@ def _finish(
             f"Mend the cause and run {again}."
         )
     elif silent:
-        err.print(f"Nothing was refreshed. Run {again} when every cluster answers: {', '.join(silent)}.")
+        left = "Nothing was refreshed" if MANAGEMENT in silent else "What is there was left alone"
+        err.print(f"{', '.join(silent)}: no answer. {left}. Run {again} when every cluster answers.")
     raise typer.Exit(1 if failed or silent else 0)

@@ -47,7 +47,7 @@ def test_healthy_clusters_complete_though_one_hangs(fleet: Fleet) -> None:
         report = up_with_another_licence(fleet, "hanging", fails=True)
 
     assert set(report["unreachable"]) == {SICK}
-    assert report["clusters"][SICK]["failed"] == [f"{SICK}-addons-release"]
+    assert report["clusters"][SICK]["failed"] == []
     assert_rest_is_done(fleet, report, "hanging", before)
     assert changed(fleet.up()) == {SICK: UPGRADED[SICK]}
 
@@ -127,7 +127,7 @@ def up_with_another_licence(fleet: Fleet, licence: str, *, fails: bool | None) -
     assert "Traceback" not in done.stderr
     report = json.loads(done.stdout)
     for name in report["unreachable"]:
-        assert re.search(rf"{name} (doesn't answer|has stopped answering), so nothing is refreshed: ", done.stderr)
+        assert re.search(rf"{name} (doesn't answer|has stopped answering): ", done.stderr)
     if report["errors"]:
         assert "Not done on" in done.stderr
         assert SICK in done.stderr.rpartition("Not done on")[2]

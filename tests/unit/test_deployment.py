@@ -19,9 +19,17 @@ from operations.deployment import Deployment
 from operations.progress import Progress
 from operations.stack import UsageError
 from operations.verbs import deployment as verbs
-from tests.unit.stored import document, provider
+from tests.unit.stored import document, provider, secret
 
 RELEASE = f"urn:pulumi:prod::gloo-mesh::{state.RELEASE}::"
+
+
+FLEET = document(
+    *(provider(name) for name in ("management", "cluster-1", "cluster-2")),
+    secret("record", "management"),
+    secret("root-1", "cluster-1"),
+    secret("root-2", "cluster-2"),
+)
 
 
 class Runs(Deployment):
@@ -91,7 +99,7 @@ def test_a_cluster_that_leaves_and_cant_be_asked_ends_no_refresh_of_the_others(
     runs._console = Console(soft_wrap=True)
 
     assert not runs.up(ending()).errors
-    assert runs.refreshed == [True, False]
+    assert set(runs.unreachable) == {"dc-1"}
     assert "put its entry back and run: python -m operations forget dc-1" in capsys.readouterr().out
 
 
@@ -269,27 +277,49 @@ def test_a_worker_that_leaves_is_reached_by_its_variable_though_no_configuration
     assert Path(".kubeconfigs/prod/DC2_KUBECONFIG").resolve() == kubeconfig.resolve()
 
 
-def test_a_cluster_that_comes_and_goes_is_left_unrefreshed_and_what_was_done_before_is_told(
+def test_a_cluster_that_comes_and_goes_is_left_alone_and_what_was_done_before_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answers(monkeypatch, True, False, True)
     runs = Runs(ending("cluster-1", changed={"a": "update"}), ending(changed={"b": "create"}))
+    runs.exported = FLEET
 
     done = runs.up(ending())
 
-    assert runs.refreshed == [True, False]
-    assert done.report()["refreshed"] is False
+    assert runs.refreshed == [True, True]
+    assert [[state.name(urn) for urn in options["exclude"]] for options in runs.options] == [[], ["root-1"]]
     assert done.errors == []
     assert done.clusters["cluster-2"].changed == {"a": "update", "b": "create"}
     assert runs.unreachable == {"cluster-1": "refused"}
 
 
-def test_where_a_cluster_is_down_from_the_start_nothing_is_refreshed(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers(monkeypatch)
-    runs = Runs(ending())
-    runs.unreachable = {"cluster-1": "refused"}
+def test_a_second_cluster_that_falls_silent_is_left_alone_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deployment, "unreachable", lambda clusters: {c.name: OSError("refused") for c in clusters})
+    runs = Runs(ending("cluster-1"), ending("cluster-2"), ending())
+    runs.exported = FLEET
 
     assert runs.up(ending()).errors == []
+    assert [state.name(urn) for urn in runs.options[-1]["exclude"]] == ["root-1", "root-2"]
+
+
+def test_a_worker_that_is_down_is_left_alone_and_the_others_refreshed() -> None:
+    runs = Runs(ending(), ending())
+    runs.exported = FLEET
+    runs.unreachable = {"cluster-1": "refused"}
+
+    assert runs.up(runs.preview()).errors == []
+    assert [[state.name(urn) for urn in options["exclude"]] for options in runs.options] == [["root-1"], ["root-1"]]
+    assert runs.refreshed == [True, False]
+
+
+def test_nothing_is_left_alone_or_refreshed_without_the_management_cluster() -> None:
+    runs = Runs(ending())
+    runs.exported = FLEET
+    runs.unreachable = {"cluster-1": "refused", "management": "refused"}
+
+    runs.preview()
+
+    assert runs.options[0]["exclude"] == []
     assert runs.refreshed == [False]
 
 
