@@ -5,7 +5,7 @@ was done: operations by resource and cluster. The values behind them are those o
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from operations.stack import UsageError, command
@@ -32,13 +32,14 @@ def read(file: Path, stack: str) -> Changes:
         raise UsageError(f"{file} isn't the report of a preview; {again}") from None
 
 
-def differences(approved: Changes, now: Changes) -> Iterator[str]:
-    """A sentence for every operation that only one of the two names."""
+def differences(approved: Changes, now: Changes, silent: Collection[str] = ()) -> Iterator[str]:
+    """A sentence for every operation that only one of the two names; what `silent` clusters miss, a later up makes."""
     before, after = _named(approved), _named(now)
     for cluster, resource, operation in sorted(after - before):
         yield f"{cluster}: to {operation} {resource} isn't approved."
     for cluster, resource, operation in sorted(before - after):
-        yield f"{cluster}: to {operation} {resource} was approved, and wouldn't be done."
+        if cluster not in silent:
+            yield f"{cluster}: to {operation} {resource} was approved, and wouldn't be done."
 
 
 def exceeding(approved: Changes, done: Changes) -> Iterator[str]:

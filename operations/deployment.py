@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any
@@ -21,7 +21,7 @@ from pulumi import automation
 from pulumi.automation.events import EngineEvent, StepEventMetadata
 from rich.console import Console
 
-from components.connection import HangingLoginError
+from components.connection import AccessError, HangingLoginError
 from components.settings import MANAGEMENT, ClusterSettings, Settings
 from components.settings import kubeconfig as kubeconfigs
 from operations import decryption, engine, leftovers, renewals, state
@@ -64,6 +64,8 @@ class Deployment:
         """The state before anything is done; whoever asks the backend for what it doesn't know is told so here."""
         self.settings = decryption.with_kubeconfigs(stack, self.settings)
         self._link(stack.name)
+        self._unusable: set[str] = set()
+        """Clusters whose kubeconfigs the commands can't use, and Pulumi's plugin perhaps can."""
         self._asked = 0
         """How often this process was asked to stop."""
         self._heard = 0
@@ -81,7 +83,7 @@ class Deployment:
         hanging = [name for name, error in silent.items() if isinstance(error.__cause__, HangingLoginError)]
         if hanging:
             raise UsageError("\n".join(f"{name} can't be entered: {silent[name]}." for name in hanging))
-        return {name: silence(error) for name, error in silent.items()}
+        return self._told(silent)
 
     @cached_property
     def _clusters(self) -> list[ClusterSettings]:
@@ -96,7 +98,7 @@ class Deployment:
     def preflight(self) -> Preflight:
         """What an `up` would fail over; it asks the clusters once, for `unreachable` too."""
         looked = preflight(self.name, self.settings, self.exported)
-        self.unreachable = {name: silence(error) for name, error in looked.unreachable.items()}
+        self.unreachable = self._told(looked.unreachable)
         return looked
 
     def strangers(self) -> list[Finding]:
@@ -199,14 +201,24 @@ class Deployment:
 
     def _reach(self, before: Progress | None, *, refresh: bool) -> dict[str, Any]:
         """Options of a run of the program: whether it refreshes, what it leaves alone, what it makes anew."""
-        # Without management nothing is left alone: no agent may get ahead of it.
-        headless = MANAGEMENT in self.unreachable
+        # No agent may get ahead of a management plane that can't be reached. And the engine asks whether the root is
+        # protected only where it would delete it, which it doesn't while anything that is left out leans on it.
+        protected = any(entry.get("protect") for entry in state.entries(self.exported))
+        disowned = protected and self.settings.pki.source != "generated"
+        left_out = state.on(self.exported, self.unreachable)
+        if self.unreachable and (MANAGEMENT in self.unreachable or disowned or self._unusable):
+            refresh, left_out = False, []
         return {
             "run_program": True,
-            "refresh": refresh and not headless,
-            "exclude": [] if headless else state.on(self.exported, self.unreachable),
+            "refresh": refresh,
+            "exclude": left_out,
             "replace": self._to_renew(before),
         }
+
+    def _told(self, silent: Mapping[str, Exception]) -> dict[str, str]:
+        """Why each of these doesn't answer."""
+        self._unusable |= {name for name, error in silent.items() if type(error.__cause__) is AccessError}
+        return {name: silence(error) for name, error in silent.items()}
 
     def _refreshed(
         self, operation: Callable[..., Any], options: Callable[[Progress | None], dict[str, Any]], *, dry: bool
@@ -229,6 +241,9 @@ class Deployment:
             for name, why in silent.items():
                 self._console.print(f"{name} has stopped answering: {why}", markup=False)
             before = progress
+            if not dry:
+                # What that run made has to be left out by the next, too.
+                self.exported = state.exported(self.name)
 
     def _to_renew(self, done: Progress | None) -> list[str]:
         """What is to be made anew and wasn't yet, by URN."""

@@ -104,8 +104,19 @@ def clusters(state: State) -> dict[str, Entry]:
 
 
 def on(state: State, clusters: Collection[str]) -> list[str]:
-    """The URNs of all that is on some clusters."""
-    return [entry["urn"] for entry in entries(state) if provider(entry) in clusters]
+    """The URNs of all that is on some clusters, and those that it would have after changing hands.
+
+    A namespace that is labelled, and no longer made, has another type in its URN, and the engine goes by either.
+    """
+    urns = [entry["urn"] for entry in entries(state) if provider(entry) in clusters]
+    return [*urns, *(other for urn in urns if (other := _after_changing_hands(urn)))]
+
+
+def _after_changing_hands(urn: str) -> str | None:
+    head, kind, name = urn.rsplit("::", 2)
+    if kind.endswith(":NamespacePatch"):
+        return f"{head}::{kind.removesuffix('Patch')}::{name}"
+    return f"{head}::{kind}Patch::{name}" if kind.endswith(":Namespace") else None
 
 
 def name(urn: str) -> str:

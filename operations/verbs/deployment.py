@@ -72,7 +72,11 @@ def up(
     for name in deployment.redo():
         err.print(f"{name} was left half done; it is to be upgraded again.")
     planned = deployment.preview()
-    if agreed is not None and not planned.errors and (others := list(approval.differences(agreed, planned.changed))):
+    if (
+        agreed is not None
+        and not planned.errors
+        and (others := list(approval.differences(agreed, planned.changed, deployment.unreachable)))
+    ):
         planned.errors += others
         ending = "Nothing was written to a cluster. Preview again with --json, and have that approved."
         _finish(deployment, planned, as_json, looked.findings, ending=ending)

@@ -65,6 +65,16 @@ def test_every_operation_that_only_one_names_is_told(now: dict[str, Any], told: 
     assert list(approval.differences(approval.read(file, "prod"), now)) == told
 
 
+def test_what_a_silent_cluster_misses_needs_no_new_approval() -> None:
+    approved = {"cluster-1": {"agent": "update"}, "cluster-2": {"agent": "update"}}
+    now = {"cluster-2": {"agent": "update"}}
+
+    assert list(approval.differences(approved, now, silent=["cluster-1"])) == []
+    assert list(approval.differences(now, approved, silent=["cluster-1"])) == [
+        "cluster-1: to update agent isn't approved."
+    ]
+
+
 def test_what_was_done_beyond_what_was_approved_is_told_and_what_is_missing_has_errors_of_its_own() -> None:
     done = {"cluster-2": {"cluster-2-agent": "update"}}
 

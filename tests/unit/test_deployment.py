@@ -2,6 +2,7 @@
 
 import json
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,13 +14,15 @@ from pulumi.automation.errors import create_command_error
 from pulumi.automation.events import EngineEvent, StdoutEngineEvent
 from rich.console import Console
 
+from components.connection import AccessError
 from components.settings import Settings
 from operations import deployment, engine, state
+from operations.api import Unanswered
 from operations.deployment import Deployment
 from operations.progress import Progress
 from operations.stack import UsageError
 from operations.verbs import deployment as verbs
-from tests.unit.stored import document, provider, secret
+from tests.unit.stored import document, entry, provider, secret
 
 RELEASE = f"urn:pulumi:prod::gloo-mesh::{state.RELEASE}::"
 
@@ -37,12 +40,13 @@ class Runs(Deployment):
 
     def __init__(self, *endings: Progress, interrupted: bool = False) -> None:
         clusters = [SimpleNamespace(name="cluster-1"), SimpleNamespace(name="cluster-2")]
-        self.settings: Any = SimpleNamespace(clusters=clusters)
+        self.settings: Any = SimpleNamespace(clusters=clusters, pki=SimpleNamespace(source="generated"))
         self._clusters: Any = clusters
         self.unreachable = {}
         self.half_done = []
         self.name = "prod"
         self.exported = document()
+        self._unusable = set()
         self._heard = 0
         self.refreshed: list[bool] = []
         self.replaced: list[list[str]] = []
@@ -60,6 +64,12 @@ class Runs(Deployment):
         self.replaced.append(options.get("replace", []))
         self.options.append(options)
         return self._endings.pop(0)
+
+
+@pytest.fixture(autouse=True)
+def stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the backend has after a run."""
+    monkeypatch.setattr(state, "exported", lambda _stack: FLEET)
 
 
 def ending(*unrefreshed: str, changed: dict[str, str] | None = None) -> Progress:
@@ -198,8 +208,8 @@ def test_a_signing_key_is_not_made_anew_without_its_root(made: Runs) -> None:
 
 
 def test_a_root_takes_every_key_along_and_no_token(made: Runs) -> None:
-    for entry in state.entries(made.exported):
-        entry["protect"] = False
+    for resource in state.entries(made.exported):
+        resource["protect"] = False
     made.renew(["relay-root"])
 
     made.preview()
@@ -282,7 +292,6 @@ def test_a_cluster_that_comes_and_goes_is_left_alone_and_what_was_done_before_is
 ) -> None:
     answers(monkeypatch, True, False, True)
     runs = Runs(ending("cluster-1", changed={"a": "update"}), ending(changed={"b": "create"}))
-    runs.exported = FLEET
 
     done = runs.up(ending())
 
@@ -296,7 +305,6 @@ def test_a_cluster_that_comes_and_goes_is_left_alone_and_what_was_done_before_is
 def test_a_second_cluster_that_falls_silent_is_left_alone_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deployment, "unreachable", lambda clusters: {c.name: OSError("refused") for c in clusters})
     runs = Runs(ending("cluster-1"), ending("cluster-2"), ending())
-    runs.exported = FLEET
 
     assert runs.up(ending()).errors == []
     assert [state.name(urn) for urn in runs.options[-1]["exclude"]] == ["root-1", "root-2"]
@@ -312,10 +320,28 @@ def test_a_worker_that_is_down_is_left_alone_and_the_others_refreshed() -> None:
     assert runs.refreshed == [True, False]
 
 
-def test_nothing_is_left_alone_or_refreshed_without_the_management_cluster() -> None:
+def headless(runs: Runs) -> None:
+    runs.unreachable |= {"management": "refused"}
+
+
+def disowned(runs: Runs) -> None:
+    runs.settings.pki.source = "supplied"
+    root = entry(state.KEY, "relay-root-key") | {"protect": True}
+    runs.exported = document(*state.entries(FLEET), root)
+
+
+def unusable(runs: Runs) -> None:
+    refusal = Unanswered("it acts as a user with several groups")
+    refusal.__cause__ = AccessError()
+    runs.unreachable = runs._told({"cluster-1": refusal})
+
+
+@pytest.mark.parametrize("otherwise", [headless, disowned, unusable])
+def test_nothing_is_left_alone_or_refreshed_where_that_would_do_harm(otherwise: Callable[[Runs], None]) -> None:
     runs = Runs(ending())
     runs.exported = FLEET
-    runs.unreachable = {"cluster-1": "refused", "management": "refused"}
+    runs.unreachable = {"cluster-1": "refused"}
+    otherwise(runs)
 
     runs.preview()
 

@@ -112,3 +112,12 @@ def test_a_description_that_was_cut_off_is_found_of_this_stack_alone(
 
     monkeypatch.setattr(backend, "url", lambda: "s3://bucket")
     assert backend.cut_off("prod") == []
+
+
+def test_what_is_on_a_cluster_includes_a_namespace_under_the_urn_that_it_would_change_hands_to() -> None:
+    one, other = (urn(f"kubernetes:core/v1:{kind}", "namespace") for kind in ("Namespace", "NamespacePatch"))
+
+    for there, twin in ((one, other), (other, one)):
+        namespace = {"urn": there, "type": "any", "provider": secret("x", "cluster-1")["provider"]}
+        state_of_two = document(provider("cluster-1"), namespace, secret("root", "cluster-1"), secret("r", "cluster-2"))
+        assert state.on(state_of_two, ["cluster-1"]) == [there, urn("kubernetes:core/v1:Secret", "root"), twin]
