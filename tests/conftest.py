@@ -17,7 +17,9 @@ FAILED = pytest.StashKey[dict[Path, str]]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """A run that is ended politely takes its labs away, as one that is interrupted does, and one that hangs."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell has what it starts in the background ignore an interruption, and whatever that starts.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     config.pluginmanager.register(bounded)
 
 
