@@ -11,7 +11,6 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from components.settings import MANAGEMENT
 from operations import approval, plugins, state
 from operations.console import JsonOption, StackOption, YesOption, err, out, print_json
 from operations.deployment import Deployment
@@ -184,6 +183,6 @@ def _finish(
             f"Mend the cause and run {again}."
         )
     elif silent:
-        left = "Nothing was refreshed" if MANAGEMENT in silent else "What is there was left alone"
+        left = "What is there was left alone" if progress.refreshed else "Nothing was refreshed"
         err.print(f"{', '.join(silent)}: no answer. {left}. Run {again} when every cluster answers.")
     raise typer.Exit(1 if failed or silent else 0)

@@ -458,13 +458,21 @@ def test_a_preview_that_the_cli_refuses_could_not_look(monkeypatch: pytest.Monke
     assert runs._run(runs.run, dry=False).errors == ["incorrect passphrase"]
 
 
-def test_an_up_that_changes_nothing_ends_with_1_where_a_cluster_is_silent() -> None:
+@pytest.mark.parametrize(
+    ("refreshed", "told"), [(True, "What is there was left alone."), (False, "Nothing was refreshed.")]
+)
+def test_an_up_that_changes_nothing_ends_with_1_where_a_cluster_is_silent(
+    refreshed: bool, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     deployed: Any = SimpleNamespace(unreachable={"cluster-1": "refused"}, renewed=lambda _: False)
+    progress = ending()
+    progress.refreshed = refreshed
 
     with pytest.raises(typer.Exit) as left:
-        verbs._finish(deployed, ending(), False, silent=deployed.unreachable)
+        verbs._finish(deployed, progress, False, silent=deployed.unreachable)
 
     assert left.value.exit_code == 1
+    assert f"cluster-1: no answer. {told}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
