@@ -31,7 +31,7 @@ from operations.everywhere import unreachable
 from operations.findings import Finding
 from operations.preflight import Preflight, preflight, remembered
 from operations.progress import Progress
-from operations.stack import Stack, UsageError
+from operations.stack import Stack, UsageError, command
 from operations.state import State
 
 ATTEMPTS = 3
@@ -121,8 +121,7 @@ class Deployment:
             document = state.exported(self.name)
             if state.pending(document):
                 raise UsageError(
-                    f"An earlier run of {self.name} was cut off. First: "
-                    f"python -m operations recover --stack {self.name} --yes"
+                    f"An earlier run of {self.name} was cut off. First: " + command("recover", self.name, "--yes")
                 )
             state.put_back(self.name, state.worn(document, urns))
         return list(map(state.name, urns))
@@ -258,7 +257,7 @@ class Deployment:
         secret = set(names) & set(remembered.names(self.exported)) - {cluster.name for cluster in self._clusters}
         return silent | {
             name: "its kubeconfig was a secret, and the configuration has it no more; if the cluster is gone for good, "
-            f"put its entry back and run: python -m operations forget {name} --stack {self.name}"
+            f"put its entry back and run: {command(f'forget {name}', self.name)}"
             for name in sorted(secret)
         }
 
@@ -307,13 +306,13 @@ class Deployment:
             except automation.ConcurrentUpdateError:
                 raise UsageError(
                     "Another update of this stack is running, or one was killed and left its lock. Which of the two, "
-                    f"and the way on: python -m operations recover --stack {self._engine.name}"
+                    f"and the way on: {command('recover', self.name)}"
                 ) from None
             except automation.CommandError as error:
                 if killed := _KILLED.match(str(error)):
                     progress.errors.append(
                         f"Pulumi's CLI was killed by signal {killed[1]}. What it left behind, and the way on: "
-                        f"python -m operations recover --stack {self._engine.name}"
+                        f"{command('recover', self.name)}"
                     )
                 elif not progress.errors:
                     if dry:

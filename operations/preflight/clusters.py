@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from components import product
-from components.settings import MANAGEMENT, Settings
+from components.settings import MANAGEMENT, ClusterSettings, Settings
 from operations.findings import Finding, Kind
 from operations.preflight.ownership import NAMESPACE, Ownership
 from operations.state import RELEASE
@@ -56,7 +56,7 @@ def findings(
                 cluster.name,
                 f"{cluster.name} (context {cluster.context}) and {other} (context {contexts[other]}) are one cluster: "
                 f"both have the kube-system of UID {uid}.",
-                f"Give {cluster.name} the context of a cluster of its own: {cluster.kubectl} config get-contexts",
+                _another_context(cluster),
             )
     names = {cluster.name for cluster in settings.clusters}
     former: dict[str | None, str] = {
@@ -81,7 +81,7 @@ def findings(
                 cluster.name,
                 f"{cluster.name} (context {cluster.context}) is the cluster that this stack deployed to as {old}: "
                 f"namespace {settings.namespace} has the same UID {live}.",
-                f"Give {cluster.name} the context of a cluster of its own: {cluster.kubectl} config get-contexts"
+                _another_context(cluster)
                 if old in names or cluster.name == MANAGEMENT
                 else f"Call it {old} again, with context: {cluster.context}. To give it another name: up without it, "
                 f"then up with {cluster.name}",
@@ -102,6 +102,10 @@ def findings(
             f"--minify. If this is where {cluster.name} shall be: "
             f"pulumi refresh --run-program --stack {stack}",
         )
+
+
+def _another_context(cluster: ClusterSettings) -> str:
+    return f"Give {cluster.name} the context of a cluster of its own: {cluster.kubectl} config get-contexts"
 
 
 def _shared(seen: Mapping[str, Uids]) -> set[str]:

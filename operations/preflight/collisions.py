@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from components import product
-from components.settings import ClusterSettings, Settings, WorkerClusterSettings
+from components.settings import MANAGEMENT, ClusterSettings, Settings, WorkerClusterSettings
 from operations import helm_records
 from operations.api import Api, Refused
 from operations.crds import COLLECTION
@@ -264,7 +264,7 @@ def _taken(
                 f"If nothing needs it: {cluster.helm} -n {namespace} uninstall {name}",
             )
         elif kind == NAMESPACE:
-            key = "management" if cluster.name == settings.management_cluster.name else f"workers.{cluster.name}"
+            key = "management" if cluster.name == MANAGEMENT else f"workers.{cluster.name}"
             yield NAME_TAKEN.found(
                 cluster.name,
                 f"Namespace {named} is on {cluster.name} (context {cluster.context}) already, and this stack didn't "
@@ -278,8 +278,7 @@ def _taken(
             yield OTHER_FLEET.found(
                 cluster.name,
                 f"ConfigMap {name} {place} is the record of a fleet that the stack {record.stack} deployed.",
-                f"python -m operations up --stack {record.stack}, or, if that stack is gone: "
-                f"{kubectl} delete configmap {name}",
+                f"{command('up', record.stack)}, or, if that stack is gone: {kubectl} delete configmap {name}",
             )
         else:
             # Somebody else's API may have a resource of the same name.

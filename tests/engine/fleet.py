@@ -6,7 +6,8 @@ Everything is driven through `python -m operations … --json` and looked at thr
 import json
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lab import proof, stack
 from lab.cluster import Event
 from lab.fleet import MANAGEMENT, Lab
 from lab.plugins import REPOSITORY
+from tests.awaiting import awaited
 
 NAMESPACES = ("gloo-mesh", "gloo-mesh-addons")
 CLIENT_SECRET = "relay-client-tls-secret"
@@ -164,6 +166,23 @@ class Fleet:
                     key = f"{cluster} {type(item).__name__} {meta.namespace}/{meta.name}"
                     versions[key] = meta.resource_version
         return versions
+
+
+@contextmanager
+def denying(fleet: Fleet, cluster: str, policy: dict[str, Any], refused: Callable[[], bool]) -> Iterator[None]:
+    """Have a cluster's admission deny what a policy says, for a while; `refused` tries, as that takes some time."""
+    admission: Any = client.AdmissionregistrationV1Api(fleet.api(cluster))
+    named = {"metadata": {"name": "denying"}}
+    binding = {"policyName": "denying", "validationActions": ["Deny"]}
+    admission.create_validating_admission_policy(named | {"spec": policy})
+    admission.create_validating_admission_policy_binding(named | {"spec": binding})
+    try:
+        awaited(refused)
+        yield
+    finally:
+        admission.delete_validating_admission_policy_binding("denying")
+        admission.delete_validating_admission_policy("denying")
+        awaited(lambda: not refused())
 
 
 def changed(report: Report, clusters: Iterable[str] | None = None) -> dict[str, dict[str, str]]:

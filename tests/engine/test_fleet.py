@@ -21,7 +21,7 @@ from lab.cluster import Event, components
 from lab.fleet import MANAGEMENT, Lab
 from lab.kubeconfig import DEPLOYER
 from tests.awaiting import awaited
-from tests.engine.fleet import CLIENT_SECRET, Fleet, Report, changed, connected
+from tests.engine.fleet import CLIENT_SECRET, Fleet, Report, changed, connected, denying
 
 pytestmark = [pytest.mark.engine, pytest.mark.lived_in_order]
 
@@ -593,17 +593,11 @@ def signing_certificate(fleet: Fleet) -> x509.Certificate:
 def undeletable(fleet: Fleet, cluster: str, secret: str) -> Iterator[None]:
     """Have a cluster refuse to delete a Secret, for a while."""
     untyped: Any = client
-    admission = untyped.AdmissionregistrationV1Api(fleet.api(cluster))
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["DELETE"], "resources": ["secrets"]}
     policy = {
         "matchConstraints": {"resourceRules": [rule | {"resourceNames": [secret]}]},
         "validations": [{"expression": "false"}],
     }
-    named = {"metadata": {"name": "undeletable"}}
-    admission.create_validating_admission_policy(named | {"spec": policy})
-    admission.create_validating_admission_policy_binding(
-        named | {"spec": {"policyName": "undeletable", "validationActions": ["Deny"]}}
-    )
 
     def refused() -> bool:
         try:
@@ -612,13 +606,8 @@ def undeletable(fleet: Fleet, cluster: str, secret: str) -> Iterator[None]:
             return True
         return False
 
-    try:
-        awaited(refused)
+    with denying(fleet, cluster, policy, refused):
         yield
-    finally:
-        admission.delete_validating_admission_policy_binding("undeletable")
-        admission.delete_validating_admission_policy("undeletable")
-        awaited(lambda: not refused())
 
 
 class without_load_balancer:  # noqa: N801 - read as a clause

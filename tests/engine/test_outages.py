@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from lab.cluster import components
@@ -18,7 +17,7 @@ from lab.fleet import MANAGEMENT, Lab
 from lab.kubeconfig import DEPLOYER
 from lab.proxy import Proxy
 from tests.awaiting import awaited
-from tests.engine.fleet import Fleet, Report, changed
+from tests.engine.fleet import Fleet, Report, changed, denying
 
 pytestmark = [pytest.mark.engine, pytest.mark.lived_in_order]
 
@@ -151,7 +150,6 @@ def known(fleet: Fleet) -> set[str]:
 @contextmanager
 def refusing_namespaces(fleet: Fleet) -> Iterator[None]:
     """The sick cluster lets the deployer change no namespace, except on trial."""
-    admission: Any = client.AdmissionregistrationV1Api(fleet.api(SICK))
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["namespaces"]}
     policy = {
         "failurePolicy": "Fail",
@@ -162,17 +160,8 @@ def refusing_namespaces(fleet: Fleet) -> Iterator[None]:
         ],
         "validations": [{"expression": "false", "message": "frozen"}],
     }
-    named = {"metadata": {"name": "frozen"}}
-    admission.create_validating_admission_policy(named | {"spec": policy})
-    binding = {"policyName": "frozen", "validationActions": ["Deny"]}
-    admission.create_validating_admission_policy_binding(named | {"spec": binding})
-    awaited(lambda: refused(fleet))
-    try:
+    with denying(fleet, SICK, policy, lambda: refused(fleet)):
         yield
-    finally:
-        admission.delete_validating_admission_policy_binding("frozen")
-        admission.delete_validating_admission_policy("frozen")
-        awaited(lambda: not refused(fleet))
 
 
 def refused(fleet: Fleet) -> bool:
