@@ -39,7 +39,7 @@ def preview(stack: StackOption, as_json: JsonOption = False, renew: RenewOption 
     _tell_silence(deployment)
     for urn in deployment.half_done:
         err.print(f"[yellow]{state.name(urn)} was left half done, so nothing is refreshed; an up upgrades it.[/yellow]")
-    _finish(deployment, deployment.preview(), as_json)
+    _finish(deployment, deployment.preview(), as_json, silent=deployment.unreachable)
 
 
 @app.command(
@@ -183,6 +183,7 @@ def _finish(
             f"Mend the cause and run {again}."
         )
     elif silent:
-        left = "What is there was left alone" if progress.refreshed else "Nothing was refreshed"
+        alone = "What would change there isn't shown" if progress.dry else "What is there was left alone"
+        left = alone if progress.refreshed else "Nothing was refreshed"
         err.print(f"{', '.join(silent)}: no answer. {left}. Run {again} when every cluster answers.")
-    raise typer.Exit(1 if failed or silent else 0)
+    raise typer.Exit(1 if failed or (silent and not progress.dry) else 0)

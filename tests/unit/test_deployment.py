@@ -459,19 +459,25 @@ def test_a_preview_that_the_cli_refuses_could_not_look(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("refreshed", "told"), [(True, "What is there was left alone."), (False, "Nothing was refreshed.")]
+    ("dry", "refreshed", "told"),
+    [
+        (False, True, "What is there was left alone."),
+        (False, False, "Nothing was refreshed."),
+        (True, True, "What would change there isn't shown."),
+        (True, False, "Nothing was refreshed."),
+    ],
 )
-def test_an_up_that_changes_nothing_ends_with_1_where_a_cluster_is_silent(
-    refreshed: bool, told: str, capsys: pytest.CaptureFixture[str]
+def test_a_silent_cluster_is_told_last_and_ends_an_up_with_1(
+    dry: bool, refreshed: bool, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     deployed: Any = SimpleNamespace(unreachable={"cluster-1": "refused"}, renewed=lambda _: False)
     progress = ending()
-    progress.refreshed = refreshed
+    progress.dry, progress.refreshed = dry, refreshed
 
     with pytest.raises(typer.Exit) as left:
         verbs._finish(deployed, progress, False, silent=deployed.unreachable)
 
-    assert left.value.exit_code == 1
+    assert left.value.exit_code == (0 if dry else 1)
     assert f"cluster-1: no answer. {told}" in capsys.readouterr().err
 
 
