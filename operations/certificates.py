@@ -207,9 +207,9 @@ class _Fleet:
         if found is None:
             if self.record:
                 where = f"{product.LICENSE_SECRET_KEY} of Secret {product.LICENSE_SECRET}"
-                kubectl = self.settings.management_cluster.kubectl
-                again = f"{kubectl} --namespace {self.settings.namespace} create secret generic "
-                again += f"{product.LICENSE_SECRET} --from-file={product.LICENSE_SECRET_KEY}=FILE"
+                helm = f"{self.settings.management_cluster.helm} -n {self.settings.namespace}"
+                again = f"{helm} history {product.MANAGEMENT_RELEASE}; then, to the last of these: "
+                again += f"{helm} rollback {product.MANAGEMENT_RELEASE} REVISION"
                 yield LICENCE_UNREADABLE.found(MANAGEMENT, f"{where} is not there.", again)
         elif found.end and found.end <= self.now:
             yield LICENCE_EXPIRED.found(MANAGEMENT, f"The licence ended on {found.end:%Y-%m-%d}.", renew)

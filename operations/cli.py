@@ -11,7 +11,7 @@ from operations.stack import PROJECT_FOLDER, UsageError
 
 SECONDS = 60
 """Deadline of one command."""
-MISSING = "Pulumi's CLI, `pulumi`, is not on PATH; install it, or `make demo` builds one."
+MISSING = "Pulumi's CLI, `pulumi`, is not on PATH. Install it: https://www.pulumi.com/docs/install/"
 # As pulumi.automation.errors tells them apart: the first is Pulumi Cloud's, the second every other backend's.
 _LOCKED = ("[409] Conflict: Another update is currently in progress.", "the stack is currently locked by")
 

@@ -36,7 +36,7 @@ def select(stack: str) -> QuietStack:
         # The SDK copies these into the state, where they show as a diff on the next machine.
         os.environ.pop(name)
     # Every cluster has a provider process; Go's default would let each grow to twice what it needs.
-    os.environ.setdefault("GOGC", "60")
+    os.environ.setdefault("GOGC", "50")
     # The plugin looks into whatever this names, which may be several files or none; the program names one itself.
     ambient = {"KUBECONFIG": "", program.PYTHON_VARIABLE: sys.executable}
     try:

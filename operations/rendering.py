@@ -60,7 +60,9 @@ def helm_command() -> str:
     """Where Helm's command is; raises UsageError where it is nowhere."""
     helm = shutil.which("helm")
     if helm is None:
-        raise UsageError("Helm's command, `helm`, is not on PATH; diff renders charts with it. Install 3.13 or later.")
+        raise UsageError(
+            "Helm's command, `helm`, is not on PATH; diff renders charts with it. Install Helm 3, from 3.13."
+        )
     return helm
 
 

@@ -161,7 +161,7 @@ class Settings(Section):
         if not oidc and OIDC_CLIENT_SECRET in raw:
             yield (
                 f"{PROJECT}:{OIDC_CLIENT_SECRET} is given, but {PROJECT}:dashboard.authentication is none; write oidc "
-                f"there, or remove the secret with: pulumi config rm {PROJECT}:{OIDC_CLIENT_SECRET}"
+                f"there, or remove the secret with: pulumi config rm {PROJECT}:{OIDC_CLIENT_SECRET} --stack STACK"
             )
         created = {MANAGEMENT: self.management_cluster} | {
             f"workers.{worker.name}": worker for worker in self.worker_clusters if self.pki.per_worker

@@ -208,7 +208,10 @@ def test_the_server_certificate_is_the_relays_alone(fleet: Fleet, deployed: Repo
 
     assert "enterprise-networking.gloo-mesh" in names.get_values_for_type(x509.DNSName)
     assert ExtendedKeyUsageOID.SERVER_AUTH not in list(uses)
-    assert server.serial_number != signing.serial_number
+    assert len({0, server.serial_number, signing.serial_number}) == 3
+    pem = base64.b64decode(fleet.secret(MANAGEMENT, "relay-root-tls-secret")["ca.crt"])
+    for issued in (server, signing):
+        issued.verify_directly_issued_by(x509.load_pem_x509_certificate(pem))
 
 
 def test_the_fleet_describes_itself_without_secrets(fleet: Fleet, deployed: Report) -> None:

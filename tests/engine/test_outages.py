@@ -16,8 +16,9 @@ from lab.cluster import components
 from lab.fleet import MANAGEMENT, Lab
 from lab.kubeconfig import DEPLOYER
 from lab.proxy import Proxy
+from tests.authority import Made, root
 from tests.awaiting import awaited
-from tests.engine.fleet import Fleet, Report, changed, denying
+from tests.engine.fleet import NAMESPACES, Fleet, Report, changed, denying
 
 pytestmark = [pytest.mark.engine, pytest.mark.lived_in_order]
 
@@ -91,6 +92,50 @@ def test_a_namespace_that_its_cluster_refuses_holds_up_that_worker_alone(fleet: 
     fleet.settle()
 
 
+def test_a_protected_root_is_kept_though_a_worker_is_dead(fleet: Fleet) -> None:
+    fleet.configure("protect", True)
+    fleet.settle()
+    before = known(fleet)
+    own = root()
+    pems = {"root": own.pem, **pair("server", own.server()), **pair("signing", own.signing())}
+    for key, pem in pems.items():
+        fleet.pulumi("config", "set", "--secret", f"gloo-mesh:{key}", given=pem)
+    pairs = {
+        name: {part: {"secret": f"{name}{part.title()}"} for part in ("certificate", "key")}
+        for name in ("server", "signing")
+    }
+    fleet.configure("pki", {"source": "supplied", "root": {"secret": "root"}, **pairs})
+    with stopped(fleet.lab):
+        done = fleet.run("up", "--yes", "--json")
+    for key in ("pki", *pems):
+        fleet.configure(key, None)
+    fleet.configure("protect", False)
+    fleet.settle()
+
+    assert done.returncode == 1
+    assert set(json.loads(done.stdout)["unreachable"]) == {SICK}
+    assert "protect" in done.stderr
+    assert known(fleet) == before
+
+
+def test_a_dead_workers_namespaces_that_change_hands_stay(fleet: Fleet) -> None:
+    before, uids = known(fleet), namespaces(fleet)
+    fleet.configure("workers", {SICK: {"namespaces": {"create": False}}, HEALTHY: {}})
+    with stopped(fleet.lab):
+        report = up_with_another_licence(fleet, "handed over", fails=True)
+
+    assert_rest_is_done(fleet, report, "handed over", before)
+    fleet.settle()
+    assert {urn.rpartition("::")[2] for urn in known(fleet) if "NamespacePatch::" in urn} == {
+        f"{SICK}-namespace",
+        f"{SICK}-addons-namespace",
+    }
+    assert namespaces(fleet) == uids
+    fleet.configure("workers", {SICK: {}, HEALTHY: {}})
+    fleet.settle()
+    assert namespaces(fleet) == uids
+
+
 def test_a_dead_worker_that_leaves_holds_up_no_other(fleet: Fleet) -> None:
     fleet.configure("workers", {HEALTHY: {}})
     with stopped(fleet.lab):
@@ -139,6 +184,17 @@ def assert_rest_is_done(fleet: Fleet, report: Report, licence: str, before: set[
     assert changed(report, [HEALTHY]) == {HEALTHY: UPGRADED[HEALTHY]}
     assert base64.b64decode(fleet.secret(MANAGEMENT, "gloo-mesh-enterprise-license")["key"]).decode() == licence
     assert known(fleet) == before
+
+
+def pair(name: str, made: Made) -> dict[str, str]:
+    """A certificate and its key, by the secret keys of the configuration they go to."""
+    return {f"{name}Certificate": made.pem, f"{name}Key": made.key_pem}
+
+
+def namespaces(fleet: Fleet) -> dict[str, str]:
+    """The UIDs of the sick cluster's namespaces of this program's."""
+    core: Any = fleet.core(SICK)
+    return {name: core.read_namespace(name).metadata.uid for name in NAMESPACES}
 
 
 def known(fleet: Fleet) -> set[str]:

@@ -268,7 +268,7 @@ def test_a_licence_that_is_gone_is_told(fleet: Objects, look: Callable[..., Expi
     found = look()
 
     assert codes(found) == [("licence-unreadable", "management")]
-    assert "--from-file=key=FILE" in found.findings[0].remedy
+    assert " history gloo-mesh-enterprise; then" in found.findings[0].remedy
 
 
 def test_the_table_tells_what_differs_from_the_record_and_what_is_only_remembered(

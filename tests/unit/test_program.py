@@ -319,8 +319,11 @@ class TestCertificates:
     def test_compat_follows_the_vendors_page(self, config: dict[str, Any], deploy: Callable[..., Run]) -> None:
         stack = deploy(config | {"pki": {"profile": "compat"}})
 
+        # The page's keyUsage and extendedKeyUsage, by the provider's names.
+        uses = {"digital_signature", "content_commitment", "key_encipherment", "server_auth", "client_auth"}
+        assert set(stack.named("relay-server-certificate").inputs["allowedUses"]) == uses
+        assert set(stack.named("relay-signing-certificate").inputs["allowedUses"]) == uses | {"cert_signing"}
         assert "*.gloo-mesh" in stack.named("relay-server-request").inputs["dnsNames"]
-        assert {"server_auth", "client_auth"} <= set(stack.named("relay-signing-certificate").inputs["allowedUses"])
         assert stack.named("relay-signing-request").inputs["dnsNames"] == ["*.gloo-mesh"]
         assert stack.named("relay-root-key").inputs["rsaBits"] == 4096
         for issued in ("relay-server", "relay-signing"):
