@@ -29,7 +29,7 @@ def management_values(settings: Settings, trust: pulumi.Input[str], reveal: Reve
         _fleet(settings, trust, reveal),
         _options(settings),
         _dashboard(settings, reveal),
-        _rbac(settings),
+        _rbac(settings, reveal),
         *_images(settings),
         *(_openshift() if cluster.platform == "openshift" else []),
         filled(settings.values.management, reveal),
@@ -41,9 +41,11 @@ def _fleet(settings: Settings, trust: pulumi.Input[str], reveal: Reveal) -> Valu
     """What every fleet has."""
     domain = settings.management_cluster.cluster_domain
     annotations = settings.relay.annotations
-    restarts = annotated(checksum(trust, reveal(LICENSE_KEY)))
+    licence, oidc = reveal(LICENSE_KEY), settings.dashboard.oidc
+    # Whether the dashboard reads these again while it runs, the vendor doesn't say.
+    login = [reveal(OIDC_CLIENT_SECRET), oidc.model_dump_json()] if oidc else []
     return {
-        "licenseKey": reveal(LICENSE_KEY),
+        "licenseKey": licence,
         "enterprise-networking": {
             # The chart would otherwise make a PKI and tokens of its own and overwrite ours.
             "selfSigned": False,
@@ -51,11 +53,11 @@ def _fleet(settings: Settings, trust: pulumi.Input[str], reveal: Reveal) -> Valu
             "enterpriseNetworking": {
                 "serviceType": settings.relay.service_type,
                 **({"serviceOverrides": {"metadata": {"annotations": annotations}}} if annotations else {}),
-                "deploymentOverrides": restarts,
+                "deploymentOverrides": annotated(checksum(trust, licence)),
             },
         },
         "gloo-mesh-ui": {
-            "dashboard": {"deploymentOverrides": restarts},
+            "dashboard": {"deploymentOverrides": annotated(checksum(trust, licence, *login))},
             "relayClientAuthority": settings.authority,
             "networkingAdminAddress": product.ADMIN_ADDRESS.format(namespace=settings.namespace, domain=domain),
         },
@@ -106,11 +108,13 @@ def _dashboard(settings: Settings, reveal: Reveal) -> Values:
     }
 
 
-def _rbac(settings: Settings) -> Values:
+def _rbac(settings: Settings, reveal: Reveal) -> Values:
     if settings.rbac is None:
         return {}
     subjects = [subject.model_dump(exclude_none=True) for subject in settings.rbac.admin_subjects]
-    return {"rbac-webhook": {"enabled": True, "adminSubjects": subjects}}
+    restarts = annotated(checksum(reveal(LICENSE_KEY)))
+    webhook: Values = {"enabled": True, "adminSubjects": subjects, "rbacWebhook": {"deploymentOverrides": restarts}}
+    return {"rbac-webhook": webhook}
 
 
 def _images(settings: Settings) -> list[Values]:

@@ -12,7 +12,7 @@ import pulumi_kubernetes as k8s
 
 from components import product
 from components.charts import Charts
-from components.enrolment import end_of_enrolment
+from components.enrolment import end_of_enrolment, start_of_enrolment
 from components.images import image_values, pull_secret
 from components.management_plane import ManagementPlane
 from components.namespace import Namespace, namespace
@@ -68,13 +68,18 @@ class WorkerCluster(pulumi.ComponentResource):
         self.namespace = namespace(f"{name}-namespace", args.namespace, args.cluster.namespaces, self)
         within = self.namespace.name
         contents = args.pki.worker_secrets(args.cluster.name)
-        ends = [end_of_enrolment(args.cluster, args.namespace)] if args.pki.identity_token else []
+        enrols = args.pki.identity_token is not None
+        ends = [end_of_enrolment(args.cluster, args.namespace)] if enrols else []
+        starts = (
+            [start_of_enrolment(args.cluster, args.namespace)] if enrols and not args.cluster.namespaces.create else []
+        )
+        # An agent that restarts with what the relay doesn't know yet would be out until it does.
+        after_relay = pulumi.ResourceOptions(parent=self, depends_on=[args.management.release])
         anchor = opaque_secret(
             f"{name}-{_SECRETS[product.RELAY_ROOT_SECRET]}",
             product.RELAY_ROOT_SECRET,
             within,
             contents.pop(product.RELAY_ROOT_SECRET),
-            # An agent that lost its certificate before the relay has the new root would be out until that has it.
             pulumi.ResourceOptions(
                 parent=self,
                 depends_on=[args.management.release],
@@ -85,7 +90,7 @@ class WorkerCluster(pulumi.ComponentResource):
         secrets = [
             anchor,
             *(
-                opaque_secret(f"{name}-{_SECRETS[secret_name]}", secret_name, within, content, child)
+                opaque_secret(f"{name}-{_SECRETS[secret_name]}", secret_name, within, content, after_relay)
                 for secret_name, content in contents.items()
             ),
         ]
@@ -102,7 +107,11 @@ class WorkerCluster(pulumi.ComponentResource):
             values=_values(args, args.pki.worker_fingerprint(args.cluster.name), args.reveal),
             # The chart looks its secrets up by name, which Pulumi cannot see, as it can't that a relay must answer
             # behind an address that is configured.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[*secrets, crds, *args.relay_needs]),
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                depends_on=[*secrets, crds, *args.relay_needs],
+                hooks=pulumi.ResourceHookBinding(before_create=[*starts]),
+            ),
         )
         self.registration = k8s.apiextensions.CustomResource(
             f"{name}-registration",

@@ -53,6 +53,7 @@ class Registered:
     protect: bool = False
     aliases: tuple[str, ...] = ()
     """The types it had before."""
+    before_create: tuple[str, ...] = ()
     before_update: tuple[str, ...] = ()
     on_error: tuple[str, ...] = ()
     timeouts: tuple[str, str] = ("", "")
@@ -153,6 +154,7 @@ class Recorder(mocks.MockMonitor):
                     dependencies=frozenset(map(_key, request.dependencies)),
                     protect=request.protect,
                     aliases=tuple(alias.spec.type for alias in request.aliases),
+                    before_create=tuple(request.hooks.before_create),
                     before_update=tuple(request.hooks.before_update),
                     on_error=tuple(request.hooks.on_error),
                     timeouts=(request.customTimeouts.create, request.customTimeouts.update),

@@ -51,12 +51,21 @@ class NamespacesSettings(Section):
     """More labels for them."""
 
 
+def _somebody_elses(secret: Source | None) -> Source | None:
+    if secret and secret.kind == "path" and secret.value == product.PULL_SECRET:
+        raise ValueError(
+            f"{product.PULL_SECRET} is what the Secret is called that this program makes of {{secret: KEY}}, and takes "
+            "away when there is no such key; call yours otherwise"
+        )
+    return secret
+
+
 class ImagesSettings(Section):
     """Where images come from."""
 
     registry: str | None = Field(default=None, min_length=1, examples=["registry.example.com/gloo-mesh"])
     """A private registry, with its path, instead of the vendor's."""
-    pull_secret: PullSecret | None = None
+    pull_secret: Annotated[PullSecret | None, AfterValidator(_somebody_elses)] = None
     """The name of a Secret in the namespaces, or {secret: KEY} to have it made from a top-level secret key."""
     fips: bool = False
     """The vendor's FIPS builds, tagged VERSION-fips."""

@@ -60,7 +60,11 @@ RULES: Mapping[Release, Mapping[FieldPath, str]] = {
         **_fixed("the relay is what this release is for", f"{_RELAY}.enabled"),
         **_fixed("the relay's Service is found by its name", f"{_RELAY}.serviceOverrides.metadata.name"),
         **_fixed("every way to the relay leads to its port 9900", f"{_RELAY}.ports.grpc"),
-        **_restarts(f"{_RELAY}.{_ANNOTATIONS}", f"gloo-mesh-ui.dashboard.{_ANNOTATIONS}"),
+        **_restarts(
+            f"{_RELAY}.{_ANNOTATIONS}",
+            f"gloo-mesh-ui.dashboard.{_ANNOTATIONS}",
+            f"rbac-webhook.rbacWebhook.{_ANNOTATIONS}",
+        ),
         **_set_by("relay.service", f"{_RELAY}.serviceType", f"{_RELAY}.serviceOverrides.spec.type"),
         **_set_by("relay.annotations", f"{_RELAY}.serviceOverrides.metadata.annotations"),
         **_set_by("management.disallowIntersectingConfig", f"{_NETWORKING}.disallowIntersectingConfig"),

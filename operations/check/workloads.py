@@ -52,12 +52,15 @@ def findings(view: View, changed: Collection[tuple[str, str]]) -> Iterator[Findi
         )
     ((key, value),) = product.injection(worker.istio.revision).items()
     namespace = view.api.get(f"/api/v1/namespaces/{product.ADDONS_NAMESPACE}")
-    if namespace and namespace["metadata"].get("labels", {}).get(key) != value:
-        yield NOT_LABELLED.found(
-            view.name,
-            f"Namespace {product.ADDONS_NAMESPACE} isn't labelled {key}={value}.",
-            view.fleet.up,
-        )
+    labels = namespace["metadata"].get("labels", {}) if namespace else {key: value}
+    if labels.get(key) != value:
+        what = f"isn't labelled {key}={value}"
+        yield NOT_LABELLED.found(view.name, f"Namespace {product.ADDONS_NAMESPACE} {what}.", view.fleet.up)
+    elif product.injected_by(labels) != key:
+        other = product.INJECTION_LABEL
+        what = f"is labelled {other}={labels[other]} beside {key}={value}, and Istio goes by the former"
+        remedy = f"{view.cluster.kubectl} label namespace {product.ADDONS_NAMESPACE} {other}-"
+        yield NOT_LABELLED.found(view.name, f"Namespace {product.ADDONS_NAMESPACE} {what}.", remedy)
 
 
 def ready(view: View) -> str:

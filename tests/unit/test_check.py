@@ -347,6 +347,17 @@ def test_a_rollout_that_hangs_is_not_ready_though_old_pods_are_available(fleet: 
     assert "is being rolled out: 1 of 2 replicas are new (ImagePullBackOff)" in finding.what
 
 
+def test_a_label_that_istio_goes_by_before_the_revisions_is_told(fleet: Fleet, config: dict[str, Any]) -> None:
+    settings = Settings.parse(config | {"defaults": {"istio": {"revision": "1-12"}}}, ("licenseKey",))
+    labels = {"istio.io/rev": "1-12", "istio-injection": "enabled"}
+    found = {"/api/v1/namespaces/gloo-mesh-addons": {"metadata": {"labels": labels}}}
+
+    [finding] = workloads.findings(view(replace(fleet, settings=settings), "cluster-1", Answers(found)), ())
+    assert finding.kind.code == "addons-not-labelled"
+    assert "is labelled istio-injection=enabled beside istio.io/rev=1-12" in finding.what
+    assert finding.remedy.endswith("label namespace gloo-mesh-addons istio-injection-")
+
+
 def test_image_tags_that_are_no_versions_are_not_compared(fleet: Fleet) -> None:
     assert codes(releases.skewed(fleet, "1.2.9", {"cluster-1": "1.3.0-fips", "cluster-2": "1.2.1"})) == [
         ("agent-skew", "cluster-1")

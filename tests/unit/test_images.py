@@ -1,6 +1,7 @@
 """Where images come from: what the charts' values say about them."""
 
 import pytest
+from pydantic import ValidationError
 
 from components.images import image_values
 from components.settings.clusters import ImagesSettings
@@ -20,6 +21,11 @@ def test_another_vendors_image_has_no_fips_build() -> None:
 
 def test_fips_builds_are_tagged_with_the_exact_version() -> None:
     assert image_values(images(fips=True), "1.2.9") == {"tag": "1.2.9-fips"}
+
+
+def test_a_secret_that_is_called_as_the_one_that_is_made_is_refused() -> None:
+    with pytest.raises(ValidationError, match="gloo-mesh-registry is what the Secret is called that this program"):
+        images(pullSecret="gloo-mesh-registry")
 
 
 @pytest.mark.parametrize(

@@ -384,17 +384,59 @@ class TestCertificates:
     def test_an_agent_with_a_certificate_of_ours_never_enrolled(
         self, config: dict[str, Any], deploy: Callable[..., Run]
     ) -> None:
-        stack = deploy(config | {"pki": {"clientCertificates": "perWorker"}})
+        defaults = {"namespaces": {"create": False}}
+        stack = deploy(config | {"pki": {"clientCertificates": "perWorker"}, "defaults": defaults})
 
-        assert not [r for r in stack.registered if any("enrolment" in hook for hook in r.before_update)]
+        assert not [r for r in stack.registered if "enrolment" in " ".join(r.before_create + r.before_update)]
+
+    def test_what_an_earlier_agent_left_ends_before_the_next_starts_where_its_namespace_stayed(
+        self, stack: Run, config: dict[str, Any], deploy: Callable[..., Run]
+    ) -> None:
+        elsewhere = deploy(config | {"defaults": {"namespaces": {"create": False}}})
+
+        for worker in WORKERS:
+            assert stack.named(f"{worker}-agent").before_create == ()
+            assert elsewhere.named(f"{worker}-agent").before_create == (f"{worker}-start-of-enrolment",)
+
+    @pytest.mark.parametrize(("clients", "secret"), [("relay", "relay-token"), ("perWorker", "relay-client")])
+    def test_no_worker_gets_what_the_relay_does_not_know_yet(
+        self, config: dict[str, Any], deploy: Callable[..., Run], clients: str, secret: str
+    ) -> None:
+        stack = deploy(config | {"pki": {"clientCertificates": clients}})
+
+        for worker in WORKERS:
+            assert stack.named("management-release").key in stack.named(f"{worker}-{secret}").dependencies
+
+
+OIDC = {"issuerUrl": "https://login.example.com/", "clientId": "a", "appUrl": "https://gloo-mesh.example.com"}
+LOGIN = {"authentication": "oidc", "oidc": OIDC}
+OTHER_OIDC = OIDC | {"clientId": "b"}
 
 
 def test_a_new_licence_restarts_the_pods_that_read_it(
     stack: Run, config: dict[str, Any], deploy: Callable[..., Run]
 ) -> None:
-    renewed = deploy(config | {"licenseKey": "another"})
+    rbac = {"rbac": {"adminSubjects": [{"kind": "User", "name": "ann"}]}}
+    guarded, renewed = deploy(config | rbac), deploy(config | rbac | {"licenseKey": "another"})
 
-    assert restarted(stack, renewed) == {"enterprise-networking", "dashboard", "rate-limiter", "ext-auth-service"}
+    assert restarted(stack, guarded) == set()
+    assert restarted(guarded, renewed) == {
+        "enterprise-networking",
+        "dashboard",
+        "rbac-webhook",
+        "rate-limiter",
+        "ext-auth-service",
+    }
+
+
+@pytest.mark.parametrize("change", [{"oidcClientSecret": "another"}, {"dashboard": LOGIN | {"oidc": OTHER_OIDC}}])
+def test_another_login_restarts_the_dashboard(
+    config: dict[str, Any], deploy: Callable[..., Run], change: dict[str, Any]
+) -> None:
+    config |= {"dashboard": LOGIN, "oidcClientSecret": "one"}
+    secret = ("licenseKey", "oidcClientSecret")
+
+    assert restarted(deploy(config, secret), deploy(config | change, secret)) == {"dashboard"}
 
 
 def test_another_revision_of_istio_restarts_the_addons_that_it_injects(
@@ -419,7 +461,8 @@ def test_no_checksum_of_a_secret_is_shown(stack: Run) -> None:
 
 def restarted(before: Run, after: Run) -> set[str]:
     """What gets other pods on some cluster."""
-    return {name for name, checksum in checksums(after).items() if checksums(before)[name] != checksum}
+    known = checksums(before)
+    return {name for name, checksum in checksums(after).items() if known.get(name, checksum) != checksum}
 
 
 def checksums(stack: Run) -> dict[str, str]:
@@ -432,6 +475,8 @@ def checksums(stack: Run) -> dict[str, str]:
         "dashboard": management["gloo-mesh-ui"]["dashboard"],
         "agent": agent["enterpriseAgent"],
     }
+    if webhook := management.get("rbac-webhook"):
+        overridden["rbac-webhook"] = webhook["rbacWebhook"]
     annotations = {
         name: values["deploymentOverrides"]["spec"]["template"]["metadata"]["annotations"]
         for name, values in overridden.items()

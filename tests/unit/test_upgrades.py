@@ -177,6 +177,19 @@ def test_a_cluster_where_an_agents_certificate_cant_be_removed_keeps_the_root_it
     assert "-n gloo-mesh delete secret/relay-client-tls-secret" in str(refusal.value)
 
 
+def test_an_agent_starts_on_no_cluster_where_an_earlier_ones_certificate_cant_be_removed(
+    config: dict[str, Any], deploy: Callable[..., Run]
+) -> None:
+    stack = deploy(config | {"defaults": {"namespaces": {"create": False}}})
+    asked: Any = stack.hooks["cluster-1-start-of-enrolment"](
+        pulumi.ResourceHookArgs("urn", "id", "cluster-1-agent", "type", {}, None)
+    )
+
+    # The test's kubeconfig leads nowhere.
+    with pytest.raises(pulumi.RunError, match="The agent on cluster cluster-1 would keep a certificate"):
+        asyncio.run(asked)
+
+
 def test_another_signing_key_under_the_same_root_ends_an_enrolment_too(stack: Run) -> None:
     with pytest.raises(pulumi.RunError, match="would keep a certificate"):
         rooted(stack.hooks["cluster-1-end-of-enrolment"], "this/key", "this/another")
