@@ -16,11 +16,13 @@ from kubernetes import client
 
 from lab.fleet import MANAGEMENT, Lab
 from lab.plugins import REPOSITORY
-from tests.engine.fleet import NAMESPACES, Fleet, Report, changed
+from tests.engine.fleet import CLIENT_SECRET, NAMESPACES, Fleet, Report, changed
 
 pytestmark = pytest.mark.engine
 
 VARIABLE = "DC2_KUBECONFIG"
+LEFT = {"tls.crt": base64.b64encode(b"of another name").decode()}
+"""In the Secret of an agent that was there before."""
 REGISTRY = json.dumps({"auths": {"registry.example": {"auth": "registry-canary-4711"}}})
 TOLERATION = {"key": "mesh", "operator": "Exists", "effect": "NoSchedule"}
 WORKER: dict[str, Any] = {
@@ -141,6 +143,8 @@ def fleet(lab: Lab) -> Iterator[Fleet]:
     for name in NAMESPACES:
         namespace: Any = {"metadata": {"name": name, "labels": {"owner": "platform"}}}
         fleet.core("cluster-2").create_namespace(namespace)
+    left: Any = {"metadata": {"name": CLIENT_SECRET}, "data": LEFT}
+    fleet.core("cluster-2").create_namespaced_secret("gloo-mesh", left)
     for key, content in {"fleet": lab.kubeconfig.read_text(), "registry": REGISTRY}.items():
         fleet.pulumi("config", "set", "--secret", f"gloo-mesh:{key}", given=content)
     fleet.configure("management", {"context": MANAGEMENT, "kubeconfig": {"secret": "fleet"}})
@@ -202,6 +206,12 @@ def test_a_worker_has_what_is_its_own(fleet: Fleet, deployed: Report) -> None:
         "k8s.cni.cncf.io", "v1", "gloo-mesh-addons", "network-attachment-definitions", "istio-cni"
     )
     assert fleet.registrations()["cluster-2"]["spec"]["clusterDomain"] == "dc2.example"
+
+
+def test_an_agent_shows_nothing_that_an_earlier_one_left(fleet: Fleet, deployed: Report) -> None:
+    secrets: Any = fleet.core("cluster-2").list_namespaced_secret("gloo-mesh")
+
+    assert LEFT not in [secret.data for secret in secrets.items]
 
 
 def test_its_neighbour_stays_plain(fleet: Fleet, deployed: Report) -> None:
@@ -270,4 +280,6 @@ def test_a_removal_leaves_other_peoples_namespaces_as_they_were(
             assert not metadata.labels.keys() & {"team", "istio.io/rev"}
         secrets: Any = [fleet.core(cluster).list_namespaced_secret(name) for name in NAMESPACES]
         # An agent that once connected wrote its own certificate there.
-        assert {item.metadata.name for listed in secrets for item in listed.items} <= {"relay-client-tls-secret"}
+        assert {item.metadata.name for listed in secrets for item in listed.items} <= {CLIENT_SECRET}
+    # It was made with that one, see docs/clusters.md.
+    assert namespaces(fleet, "cluster-1")["gloo-mesh-addons"].labels["istio-injection"] == "enabled"
