@@ -187,6 +187,9 @@ class Patch(Object):
     def _fixed_fields(self, inputs: Properties) -> set[str]:
         return set()
 
+    def _take_over(self, request: Request) -> None:
+        """Nothing: what an object was made with stays its maker's, also where that was this program."""
+
     def create(self, request: Request) -> tuple[str, Properties]:
         """Take the fields; an object that isn't there is made of them, if they are enough for one."""
         live = self._once_possible(lambda: self._apply(request, request.inputs), request)

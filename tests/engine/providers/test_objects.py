@@ -247,6 +247,30 @@ def test_a_namespace_that_is_somebody_elses_is_labelled_repaired_and_given_back(
     assert not core.read_namespaced_service_account("puller", namespace).image_pull_secrets
 
 
+def test_the_labels_that_a_namespace_was_made_with_stay_when_it_is_handed_over(
+    trial: Trial, connect: Connect, core: Core
+) -> None:
+    name = f"trial-{secrets.token_hex(4)}"
+
+    def made() -> None:
+        metadata: Any = {"name": name, "labels": {"made": "yes"}}
+        k8s.core.v1.Namespace("space", metadata=metadata, opts=connect(enable_patch_force=True))
+
+    def handed_over() -> None:
+        before = pulumi.ResourceOptions(aliases=[pulumi.Alias(type_="kubernetes:core/v1:Namespace")])
+        options = pulumi.ResourceOptions.merge(connect(enable_patch_force=True), before)
+        k8s.core.v1.NamespacePatch("space", metadata={"name": name, "labels": {"given": "yes"}}, opts=options)
+
+    trial.up(made)
+    trial.up(handed_over)
+    assert core.read_namespace(name).metadata.labels.keys() >= {"made", "given"}
+
+    trial.destroy()
+    labels = core.read_namespace(name).metadata.labels
+    assert (labels.get("made"), labels.get("given")) == ("yes", None)
+    core.delete_namespace(name)
+
+
 def test_a_patch_makes_the_namespace_that_is_not_there_even_when_it_is_taken_back(
     trial: Trial, connect: Connect, core: Core
 ) -> None:
