@@ -4,8 +4,10 @@ Owns these commands and what they end in, without the SDK, which takes as long t
 deploys is `engine.py`'s.
 """
 
+import os
 import re
 import subprocess
+from pathlib import Path
 
 from operations.stack import PROJECT_FOLDER, UsageError
 
@@ -31,15 +33,16 @@ class CommandError(Exception):
         return f"The backend knows no stack {stack}; make it with: pulumi stack init {stack}"
 
 
-def cli(*arguments: str, given: str = "") -> str:
+def cli(*arguments: str, given: str = "", folder: Path = PROJECT_FOLDER, **variables: str) -> str:
     """What a command prints; raises CommandError where it fails, UsageError where it hangs or there is none.
 
-    `given` goes to its standard input, which no list of processes shows.
+    `given` goes to its standard input, which no list of processes shows; `variables` are over this process's.
     """
     try:
         done = subprocess.run(
             ["pulumi", *arguments, "--non-interactive", "--color", "never"],
-            cwd=PROJECT_FOLDER,
+            cwd=folder,
+            env=os.environ | variables,
             input=given,
             capture_output=True,
             text=True,

@@ -6,7 +6,9 @@ that an update is under way. Only `remove` writes.
 
 import json
 import re
+import shutil
 import socket
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +20,7 @@ from components.settings import PROJECT
 from operations import backend
 from operations.cli import CommandError, cli, last_error
 from operations.findings import Finding, Kind
-from operations.stack import UsageError, command
+from operations.stack import PROJECT_FOLDER, UsageError, command
 
 LOCK_LEFT = Kind(
     "lock-left",
@@ -105,8 +107,11 @@ def _asked(stack: str) -> Iterable[Lock]:
         busy = any(known.get("updateInProgress") for known in stacks if known["name"].rpartition("/")[2] == stack)
         return [Lock("", "", 0, datetime.now(UTC))] if busy else []
     try:
-        # Asks for the lock before it sees that there is such a stack; nothing else asks and then changes nothing.
-        cli("stack", "init", stack, "--no-select")
+        with tempfile.TemporaryDirectory() as empty:
+            # Asks for the lock before it sees that there is such a stack; nothing else asks and then changes nothing.
+            # Before that it wants a passphrase for the new one, which is any where no stack's file has its salt.
+            shutil.copy(PROJECT_FOLDER / "Pulumi.yaml", empty)
+            cli("stack", "init", stack, "--no-select", folder=Path(empty), PULUMI_CONFIG_PASSPHRASE="any")
     except CommandError as error:
         if not error.locked and "already exists" not in str(error):
             raise

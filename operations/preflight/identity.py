@@ -4,6 +4,7 @@ Owns the question (SelfSubjectReview, authentication.k8s.io/v1, from Kubernetes 
 admin subjects. It changes nothing.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -61,11 +62,14 @@ def locked_out(caller: Caller, subjects: Sequence[AdminSubject], where: str) -> 
     """What is wrong and what to write when none of `subjects` is the caller; `where` is the cluster that says so."""
     if any(_is(caller, subject) for subject in subjects):
         return None
+    # Everybody is in the others, or every pod's account.
+    groups = [
+        group for group in sorted(caller.groups) if not re.match(r"system:(authenticated|serviceaccounts)", group)
+    ]
     return (
         f"{where} takes you for {caller.user}, which gloo-mesh:rbac.adminSubjects ({', '.join(map(_named, subjects))}) "
         "don't hold.",
-        f"Add {_subject(caller.user)} to them, or a Group that you are in: "
-        f"{', '.join(sorted(caller.groups)) or 'none'}.",
+        f"Add {_subject(caller.user)} to them, or a Group that you are in: {', '.join(groups) or 'none'}.",
     )
 
 

@@ -21,7 +21,7 @@ CRD_API = Kind("crd-api-version", "The API server no longer knows the kind of th
 
 V1BETA1_ENDS = Version(1, 22, 0)
 _PART = re.compile(
-    r"(>=|=>|<=|=<|!=|~>|[=<>~^])?\s*v?(\d+|[xX*])(?:\.(\d+|[xX*]))?(?:\.(\d+|[xX*]))?(-[\w.-]+)?(?:\+\S+)?"
+    r"(>=|=>|<=|=<|!=|~>|[=<>~^])?\s*v?(\d+|[xX*])(?:\.(\d+|[xX*]))?(?:\.(\d+|[xX*]))?(?P<prerelease>-[\w.-]+)?(?:\+\S+)?"
 )
 
 
@@ -64,7 +64,9 @@ def _all(version: Version, constraint: str) -> bool:
     parts = [part for part in re.split(r"[,\s]+", re.sub(r"([<>=~^!]+)\s+", r"\1", spread)) if part]
     if not parts:
         raise ValueError(constraint)
-    return all(_one(version, part) for part in parts)
+    # Helm keeps a server's pre-release, such as 1.27.3-gke.100, out of a range of which no end names one.
+    named = any(match and match["prerelease"] for match in map(_PART.fullmatch, parts))
+    return all([_one(version, part) for part in parts]) and (named or not version.prerelease)
 
 
 def _one(version: Version, part: str) -> bool:
@@ -76,9 +78,6 @@ def _one(version: Version, part: str) -> bool:
     if not given:
         return True
     low = Version(*[*given, 0, 0][:3], prerelease=(prerelease or "-")[1:] or None)
-    # Helm keeps a server's pre-release, such as 1.27.3-gke.100, out of every range that names none.
-    if version.prerelease and not prerelease:
-        return False
     above = _above(low, operator or "=", given)
     match operator or "=":
         case ">=" | "=>":

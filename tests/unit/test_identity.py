@@ -40,8 +40,15 @@ def test_somebody_else_does_not_open_the_door(caller: Caller, other: AdminSubjec
 def test_a_refusal_names_identity_subjects_cluster_and_what_to_add(caller: Caller, wanted: str) -> None:
     told = " ".join(locked_out(caller, [subject("User", "bob"), subject("ServiceAccount", "cd", "build")], WHERE) or ())
 
-    for part in (caller.user, "User bob, ServiceAccount build/cd", WHERE, f"Add {wanted}", *caller.groups):
+    for part in (caller.user, "User bob, ServiceAccount build/cd", WHERE, f"Add {wanted}"):
         assert part in told
+
+
+@pytest.mark.parametrize(("caller", "offered"), [(ANN, "ops"), (CI, "none")])
+def test_no_group_is_offered_that_everybody_is_in(caller: Caller, offered: str) -> None:
+    _, remedy = locked_out(caller, [subject("User", "bob")], WHERE) or ("", "")
+
+    assert remedy.endswith(f"a Group that you are in: {offered}.")
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,8 @@ def bucket(folder: Path, monkeypatch: pytest.MonkeyPatch, complaint: str) -> Non
         monkeypatch,
         f"""\
 test "$1" = whoami && echo '{{"url": "s3://bucket"}}' && exit
+test "$2" = init && test -f Pulumi.prod.yaml && echo 'error: incorrect passphrase' >&2 && exit 255
+test "$2" = init && test -z "$PULUMI_CONFIG_PASSPHRASE" && echo 'error: passphrase must be set' >&2 && exit 255
 cat '{folder}/complaint' >&2; exit 255
 """,
     )
@@ -115,7 +117,10 @@ def test_a_bucket_that_cant_be_asked_is_no_bucket_without_locks(
         lock.locks("prod")
 
 
-def test_a_stack_of_a_bucket_that_nobody_holds_has_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stack_of_a_bucket_that_nobody_holds_has_no_lock_whatever_its_secrets_provider(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PULUMI_CONFIG_PASSPHRASE", raising=False)
     bucket(tmp_path, monkeypatch, "error: stack 'organization/gloo-mesh/prod' already exists")
 
     assert lock.locks("prod") == []

@@ -102,6 +102,9 @@ def _plain(value: Any) -> str:
         # As Helm has it: what a cloud appends is a pre-release.
         ("v1.27.3-gke.100", ">=1.17", False),
         ("v1.27.3-gke.100", ">=1.17-0", True),
+        ("v1.21.5-eks-bc4871b", ">=1.17.0-0 <1.24.0", True),
+        ("v1.25.5-eks-bc4871b", ">=1.17.0-0 <1.24.0", False),
+        ("v1.21.5-eks-bc4871b", ">=1.17.0-0 <1.20.0 || <1.24.0", False),
         ("v1.27.3+k3s1", ">=1.17", True),
     ],
 )
