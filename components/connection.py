@@ -11,9 +11,11 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import tempfile
 import urllib.parse
+import urllib.request
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -55,6 +57,7 @@ def connected(cluster: ClusterSettings) -> "ApiClient":
     """A client that tries everything once; the caller gives each request its deadline. Raises AccessError."""
     # Half a second to import, so only what reaches for clusters pays for it.
     from kubernetes import client, config
+    from urllib3.util.ssl_ import create_urllib3_context
 
     source = cluster.kubeconfig
     try:
@@ -79,15 +82,20 @@ def connected(cluster: ClusterSettings) -> "ApiClient":
         untyped.load_kube_config_from_dict(
             document, "it", client_configuration=settings, persist_config=False, temp_file_path=_scratch(os.getpid())
         )
-        if "proxy-url" in server:
-            _through(settings, str(server["proxy-url"]))
+        _through(settings, server)
+        # From Python 3.13 on its default wants key identifiers in certificates, which EKS' may lack; Go wants none.
+        trust = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if settings.verify_ssl else ssl.CERT_NONE)
+        trust.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        if not settings.ssl_ca_cert:
+            trust.load_default_certs()
         api: Any = client.ApiClient(settings)
+        api.rest_client.pool_manager.connection_pool_kw["ssl_context"] = trust
         api.default_headers.update(_impersonated(user))
         return api
     except AccessError:
         raise
     except ImportError:
-        raise AccessError("its proxy-url is a SOCKS proxy, for which the commands need: pip install pysocks") from None
+        raise AccessError("its proxy is a SOCKS proxy, for which the commands need: pip install pysocks") from None
     except Exception as error:
         # What it says of files is wanted; any other of these repeats a value, or says nothing to a reader.
         why = f": {error}" if isinstance(error, untyped.ConfigException | OSError) else ""
@@ -208,23 +216,37 @@ def _entries(section: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
     return section.get(key) or []
 
 
-def _through(settings: Any, proxy: str) -> None:
-    """Take a kubeconfig's proxy, which NO_PROXY doesn't overrule, with the password that may be in its address."""
+def _through(settings: Any, server: Mapping[str, Any]) -> None:
+    """Take the proxy that Go would, with the password that may be in its address.
+
+    That is the kubeconfig's, which NO_PROXY doesn't overrule, or the environment's for the server's scheme.
+    """
     from urllib3.util import make_headers
 
+    proxy, called = str(server.get("proxy-url") or ""), "its proxy-url"
+    if proxy:
+        settings.no_proxy = ""
+    else:
+        scheme = urllib.parse.urlsplit(str(server["server"])).scheme
+        proxy, called = urllib.request.getproxies_environment().get(scheme, ""), f"{scheme.upper()}_PROXY"
+        if proxy and "://" not in proxy:
+            proxy = f"http://{proxy}"
+    # Else the library would take ALL_PROXY.
+    settings.proxy = None
+    if not proxy:
+        return
     parts = urllib.parse.urlsplit(proxy)
     # An unescaped slash in a password ends the host before it, and an error would repeat what it takes for a port.
     if (
         not parts.hostname
         or "@" in parts.path
-        or not re.fullmatch(r".*\]|[^:]*(:\d+)?", parts.netloc.rpartition("@")[2])
+        or not re.fullmatch(r"(\[.*\]|[^:]*)(:\d+)?", parts.netloc.rpartition("@")[2])
     ):
-        _refuse("its proxy-url is no address; special characters of a password have to be percent-encoded in it")
-    settings.no_proxy = ""
+        _refuse(f"{called} is no address; special characters of a password have to be percent-encoded in it")
+    settings.proxy = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     if parts.username:
         login = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
         settings.proxy_headers = make_headers(proxy_basic_auth=login)
-        settings.proxy = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _refuse(what: str, why: str | None = None, kind: type[AccessError] = AccessError) -> NoReturn:

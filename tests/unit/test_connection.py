@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import secrets
+import ssl
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 
 import psutil
 import pytest
+import urllib3.connection
+from urllib3.util import ssl_
 
 from components import connection
 from components.settings import ClusterSettings
@@ -19,10 +22,13 @@ from components.settings.fields import Source
 from operations.api import Refused
 from operations.everywhere import unreachable
 from operations.preflight import access
+from tests.authority import Made, root
 from tests.awaiting import awaited
 from tests.unit.conftest import Server
 
 CANARY = "credential-canary-0815"
+ROOT = root(signs=None)
+"""An authority without keyUsage, as many a cluster's."""
 
 
 def plugin(script: str, **more: Any) -> dict[str, Any]:
@@ -164,9 +170,10 @@ def test_a_missing_token_file_is_named(cluster: Callable[..., ClusterSettings]) 
 
 
 def test_a_proxys_password_is_not_repeated(cluster: Callable[..., ClusterSettings]) -> None:
-    told = why(cluster({}, **{"proxy-url": f"http://user:{CANARY}@127.0.0.1:9"}))
+    told = why(cluster({}, **{"proxy-url": f"http://user:{CANARY}@[::1]:9"}))
 
     assert told
+    assert "no address" not in told
     assert CANARY not in told
 
 
@@ -241,6 +248,47 @@ def test_a_proxy_is_used_with_its_password_whatever_no_proxy_says(
     assert why(cluster({}, host="api.example:6443", **{"proxy-url": f"http://user:p%40ss@{server.host}"})) == ""
     assert server.asked[0][0].startswith("http://api.example:6443/version")
     assert server.headers["proxy-authorization"] == "Basic " + base64.b64encode(b"user:p@ss").decode()
+
+
+def test_the_environments_proxy_is_used_with_its_password_as_go_does_and_no_other(
+    cluster: Callable[..., ClusterSettings], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:9")
+    assert why(cluster({})) == ""
+    server.asked.clear()
+
+    monkeypatch.delenv("all_proxy", raising=False)
+    monkeypatch.setenv("http_proxy", f"user:p%40ss@{server.host}")
+    assert why(cluster({}, host="api.example:6443")) == ""
+    assert server.headers["proxy-authorization"] == "Basic " + base64.b64encode(b"user:p@ss").decode()
+
+
+@pytest.mark.parametrize(("anchor", "said"), [(ROOT, ""), (root(), "certificate verify failed")])
+def test_an_api_server_is_trusted_by_the_certificate_that_go_would_trust_it_by(
+    cluster: Callable[..., ClusterSettings], server: Server, monkeypatch: pytest.MonkeyPatch, anchor: Made, said: str
+) -> None:
+    def strict(*arguments: Any, **options: Any) -> ssl.SSLContext:
+        context = plain(*arguments, **options)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    # As from Python 3.13 on.
+    plain = ssl_.create_urllib3_context
+    for module in (ssl_, urllib3.connection):
+        monkeypatch.setattr(module, "create_urllib3_context", strict)
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    issued = ROOT.server("localhost")
+    for name, pem in {"tls.crt": issued.pem, "tls.key": issued.key_pem}.items():
+        Path(name).write_text(pem)
+    serving.load_cert_chain("tls.crt", "tls.key")
+    server.server.socket = serving.wrap_socket(server.server.socket, server_side=True)
+
+    trusting = {"certificate-authority-data": base64.b64encode(anchor.pem.encode()).decode()}
+    address = f"https://localhost:{server.server.server_port}"
+    told = why(cluster({}, **trusting, server=address))
+
+    assert said in told
+    assert bool(told) is bool(said)
 
 
 def test_a_variables_path_and_a_secrets_content_are_used(
