@@ -307,6 +307,13 @@ def test_without_helm_the_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> N
         helm_command()
 
 
+def test_another_generation_of_helm_is_told_with_its_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{Path(helm(tmp_path, 'echo v4.1.4')).parent}:{os.environ['PATH']}")
+
+    with pytest.raises(UsageError, match=r"bin/helm is v4\.1\.4; diff renders charts with Helm 3"):
+        helm_command()
+
+
 def test_opaque_values_are_rendered_as_deployed_and_reach_helm_by_stdin_alone(
     config: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -411,7 +418,8 @@ def test_a_version_that_isnt_vendored_is_a_sentence_and_exit_2(stack_file: Path)
 def test_clusters_that_cant_be_reached_are_sentences_and_exit_2(
     stack_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PATH", f"{Path(helm(tmp_path, 'exit 1')).parent}:{os.environ['PATH']}")
+    command = helm(tmp_path, 'test "$1" = version && echo v3.19.0; exit 1')
+    monkeypatch.setenv("PATH", f"{Path(command).parent}:{os.environ['PATH']}")
     # The charts' folder is looked for from the project, where the commands run.
     document = yaml.safe_load(stack_file.read_text())
     document["config"]["gloo-mesh:charts"] = str(stack_file.parent / "charts")
