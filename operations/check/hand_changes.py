@@ -17,7 +17,7 @@ from operations.releases import Deployed
 
 CHANGED = Kind(
     "object-changed",
-    why="It isn't what was deployed, no preview shows it, and the next change of its release takes it back.",
+    why="It isn't what was deployed, no preview shows it, and a later change of its release may take it back.",
     page="releases",
 )
 DELETED = Kind(
@@ -83,13 +83,14 @@ def _objects(
     view: View, release_name: str, release: Deployed
 ) -> Iterator[tuple[str, Object | None, list[FieldPath], str]]:
     """What a release made: its name, the object now, where it isn't as it was made, and what takes that back."""
-    for (_, kind, namespace, name), manifest in release.manifests.items():
+    for (group, kind, namespace, name), manifest in release.manifests.items():
         collection, live = _live(view, manifest, namespace, name)
         called = f"{kind} {name}"
         if collection and "/namespaces/" in collection:
             called += f" in namespace {namespace}"
         paths = _paths(view, f"{collection}/{name}", manifest, live) if live else []
-        again = view.rollback(release_name, release)
+        custom = "." in group and not group.endswith(".k8s.io")
+        again = view.manifest_again(release_name, release) if live and custom else view.rollback(release_name, release)
         if REPLICAS in paths and "replicas" not in manifest["spec"]:
             # Helm takes nothing back that its manifest doesn't say.
             scale = view.kubectl(f"scale deployment {name} --replicas=1", namespace)

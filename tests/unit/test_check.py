@@ -66,6 +66,9 @@ class Answers:
         found = self.get(path, **query)
         return [item["metadata"] for item in found["items"]] if found else []
 
+    def collection(self, api_version: str, kind: str, namespace: str) -> str:
+        return f"/apis/{api_version}/namespaces/{namespace}/{kind.lower()}"
+
     def tried(self, *_: Any) -> Any:
         raise Refused(403, "Forbidden", "no")
 
@@ -393,6 +396,38 @@ def test_replicas_that_a_manifest_leaves_out_are_one_unless_an_autoscaler_has_th
     assert told.endswith(f"{cluster.helm} -n gloo-mesh rollback enterprise-agent 4 && {scale}")
     assert drift(fleet, autoscaled) == []
     assert drift(fleet, deployment()) == []
+
+
+SETTINGS = """\
+apiVersion: settings.mesh.gloo.solo.io/v1
+kind: Settings
+metadata: {name: settings}
+spec: {relay: {enabled: true}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("live", "code", "remedy"),
+    [
+        # Helm merges two manifests that are alike, and finds nothing to write.
+        ([{"metadata": {"name": "settings"}, "spec": {"relay": {"enabled": False}}}], "object-changed", "apply"),
+        ([], "object-deleted", "rollback"),
+    ],
+)
+def test_an_edited_custom_resource_is_applied_again_and_a_deleted_one_made_by_a_rollback(
+    fleet: Fleet, live: list[Any], code: str, remedy: str
+) -> None:
+    group = "/apis/settings.mesh.gloo.solo.io/v1"
+    at = view(fleet, "management", Answers({f"{group}/namespaces/gloo-mesh/settings": live}))
+    release = Deployed("1.2.9", {}, SETTINGS, "gloo-mesh", 4)
+
+    [told] = hand_changes.findings(at, {"gloo-mesh-enterprise": release})
+
+    commands = {
+        "apply": at.manifest_again("gloo-mesh-enterprise", release),
+        "rollback": at.rollback("gloo-mesh-enterprise", release),
+    }
+    assert (told.kind.code, told.remedy) == (code, commands[remedy])
 
 
 def test_whoever_may_not_try_a_write_is_told_all_the_same(fleet: Fleet) -> None:
