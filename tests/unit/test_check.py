@@ -1,7 +1,7 @@
 """What a check makes of what it sees, where a lab can't show it."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,8 @@ class Answers:
     def get(self, path: str, **_: str) -> Any:
         self.asked.append(path)
         found = self.found.get(path)
+        if isinstance(found, Exception):
+            raise found
         return {"items": found} if isinstance(found, list) else found
 
     def names(self, path: str, **query: str) -> list[Any]:
@@ -372,9 +374,9 @@ def deployment(**more: Any) -> dict[str, Any]:
     return {"metadata": {"name": "agent", "managedFields": []}, "spec": spec | more}
 
 
-def drift(fleet: Fleet, live: dict[str, Any]) -> list[str]:
+def drift(fleet: Fleet, live: dict[str, Any], more: Mapping[str, Any] | None = None) -> list[str]:
     path = "/apis/apps/v1/namespaces/gloo-mesh/deployments"
-    at = view(fleet, "cluster-1", Answers({path: [live]}))
+    at = view(fleet, "cluster-1", Answers({path: [live], **(more or {})}))
     found = hand_changes.findings(at, {"enterprise-agent": Deployed("1.2.9", {}, MANIFEST, "gloo-mesh", 4)})
     return [f"{finding.what} {finding.remedy}" for finding in found]
 
@@ -428,6 +430,22 @@ def test_an_edited_custom_resource_is_applied_again_and_a_deleted_one_made_by_a_
         "rollback": at.rollback("gloo-mesh-enterprise", release),
     }
     assert (told.kind.code, told.remedy) == (code, commands[remedy])
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "told"), [("Deployment", "agent", 0), ("Deployment", "another", 1), ("ReplicaSet", "agent", 1)]
+)
+def test_an_autoscaler_is_believed_where_nobody_notes_who_scales(fleet: Fleet, kind: str, name: str, told: int) -> None:
+    autoscalers = "/apis/autoscaling/v1/namespaces/gloo-mesh/horizontalpodautoscalers"
+    target = {"spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": kind, "name": name}}}
+
+    assert len(drift(fleet, deployment(replicas=3), {autoscalers: [target]})) == told
+
+
+def test_whoever_may_not_look_for_autoscalers_is_told_of_replicas_all_the_same(fleet: Fleet) -> None:
+    autoscalers = "/apis/autoscaling/v1/namespaces/gloo-mesh/horizontalpodautoscalers"
+
+    assert len(drift(fleet, deployment(replicas=3), {autoscalers: Refused(403, "Forbidden", "no")})) == 1
 
 
 def test_whoever_may_not_try_a_write_is_told_all_the_same(fleet: Fleet) -> None:
