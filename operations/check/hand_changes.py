@@ -92,7 +92,7 @@ def _objects(
         paths = _paths(view, f"{collection}/{name}", _completed(view, manifest, live, namespace), live) if live else []
         custom = "." in group and not group.endswith(".k8s.io")
         again = view.manifest_again(release_name, release) if live and custom else view.rollback(release_name, release)
-        if REPLICAS in paths and "replicas" not in manifest["spec"]:
+        if REPLICAS in paths and manifest["spec"].get("replicas") is None:
             # Helm takes nothing back that its manifest doesn't say.
             scale = view.kubectl(f"scale deployment {name} --replicas=1", namespace)
             again = scale if paths == [REPLICAS] else f"{again} && {scale}"
@@ -134,7 +134,9 @@ def _paths(view: View, path: str, wanted: Object, live: Object) -> list[FieldPat
 
 def _completed(view: View, manifest: Object, live: Object, namespace: str) -> Object:
     """A manifest with what it leaves to a default that people change all the same: a Deployment's one replica."""
-    if manifest["kind"] != "Deployment" or "replicas" in manifest["spec"] or AUTOSCALER in writers(live, REPLICAS):
+    if manifest["kind"] != "Deployment" or manifest["spec"].get("replicas") is not None:
+        return manifest
+    if AUTOSCALER in writers(live, REPLICAS):
         return manifest
     if live["spec"].get("replicas") != 1:
         # Before Kubernetes 1.22 nobody notes who scales; not everybody may look for autoscalers.

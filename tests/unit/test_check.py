@@ -374,10 +374,12 @@ def deployment(**more: Any) -> dict[str, Any]:
     return {"metadata": {"name": "agent", "managedFields": []}, "spec": spec | more}
 
 
-def drift(fleet: Fleet, live: dict[str, Any], more: Mapping[str, Any] | None = None) -> list[str]:
+def drift(
+    fleet: Fleet, live: dict[str, Any], more: Mapping[str, Any] | None = None, manifest: str = MANIFEST
+) -> list[str]:
     path = "/apis/apps/v1/namespaces/gloo-mesh/deployments"
     at = view(fleet, "cluster-1", Answers({path: [live], **(more or {})}))
-    found = hand_changes.findings(at, {"enterprise-agent": Deployed("1.2.9", {}, MANIFEST, "gloo-mesh", 4)})
+    found = hand_changes.findings(at, {"enterprise-agent": Deployed("1.2.9", {}, manifest, "gloo-mesh", 4)})
     return [f"{finding.what} {finding.remedy}" for finding in found]
 
 
@@ -442,10 +444,32 @@ def test_an_autoscaler_is_believed_where_nobody_notes_who_scales(fleet: Fleet, k
     assert len(drift(fleet, deployment(replicas=3), {autoscalers: [target]})) == told
 
 
+def test_replicas_that_a_manifest_says_are_null_are_one(fleet: Fleet) -> None:
+    [told] = drift(fleet, deployment(replicas=3), manifest=MANIFEST.replace("spec:\n", "spec:\n  replicas: null\n"))
+
+    assert told.endswith("scale deployment agent --replicas=1")
+
+
 def test_whoever_may_not_look_for_autoscalers_is_told_of_replicas_all_the_same(fleet: Fleet) -> None:
     autoscalers = "/apis/autoscaling/v1/namespaces/gloo-mesh/horizontalpodautoscalers"
 
     assert len(drift(fleet, deployment(replicas=3), {autoscalers: Refused(403, "Forbidden", "no")})) == 1
+
+
+def test_what_differs_in_form_alone_is_no_change_to_whoever_may_not_try_a_write(fleet: Fleet) -> None:
+    manifest = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: agent, creationTimestamp: null, annotations: null, labels: null}
+spec:
+  replicas: 1
+  template: {spec: {containers: [{name: agent, image: "agent:1", resources: {limits: {cpu: 1000m}}}]}}
+"""
+    containers = [{"name": "agent", "image": "agent:1", "resources": {"limits": {"cpu": "1"}}}]
+    live = deployment(template={"spec": {"containers": containers}})
+    live["metadata"] |= {"creationTimestamp": "2026-01-01T00:00:00Z", "annotations": {"meta.helm.sh/release-name": "x"}}
+
+    assert drift(fleet, live, manifest=manifest) == []
 
 
 def test_whoever_may_not_try_a_write_is_told_all_the_same(fleet: Fleet) -> None:
