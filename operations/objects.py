@@ -13,6 +13,8 @@ FieldPath = tuple[str, ...]
 
 SERVERS_OWN = ("status", "metadata.managedFields", "metadata.resourceVersion", "metadata.generation")
 """What only the API server writes."""
+_QUANTITIES = {"limits", "requests", "sizeLimit"}
+"""What holds quantities, or is one; the API server writes them in a form of its own: 1000m as 1, 1024Mi as 1Gi."""
 _OURS = "pulumi-kubernetes"
 """How the names begin under which the plugin writes."""
 
@@ -55,9 +57,11 @@ def differing(before: Any, after: Any) -> Iterator[str]:
 def unlike(manifest: Any, live: Any, path: FieldPath = ()) -> Iterator[FieldPath]:
     """Where `live` isn't as `manifest` says, of what it says: defaults and others' additions don't count.
 
-    What the API server writes in another way of its own (quantities, unknown fields) is named as well.
+    A null says nothing. What the API server writes in another way of its own is named as well, but for quantities.
     """
     names, known = _names(manifest), _names(live)
+    if manifest is None:
+        return
     if isinstance(manifest, dict):
         for key, value in manifest.items():
             yield from unlike(value, live.get(key) if isinstance(live, dict) else None, (*path, key))
@@ -67,7 +71,7 @@ def unlike(manifest: Any, live: Any, path: FieldPath = ()) -> Iterator[FieldPath
     elif isinstance(manifest, list) and isinstance(live, list) and len(manifest) == len(live):
         if any(True for item, other in zip(manifest, live, strict=True) for _ in unlike(item, other)):
             yield path
-    elif manifest != live and (manifest or live):
+    elif manifest != live and (manifest or live) and _amount(manifest, path) != _amount(live, path):
         yield path
 
 
@@ -115,6 +119,19 @@ def _holds(fields: dict[str, Any], path: FieldPath, value: Any) -> bool:
         all(item.get(key) == wanted for key, wanted in json.loads(name).items()) and _holds(inner, rest, item)
         for name, inner in keyed.items()
     )
+
+
+def _amount(value: Any, path: FieldPath) -> Any:
+    """A value, as a number where it is a quantity."""
+    if not _QUANTITIES & {*path[-2:]}:
+        return value
+    # Half a second to import.
+    from kubernetes.utils import parse_quantity
+
+    try:
+        return parse_quantity(value)
+    except ValueError:
+        return value
 
 
 def _names(items: Any) -> dict[str, Any] | None:

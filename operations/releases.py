@@ -102,7 +102,11 @@ def packed(record: dict[str, Any]) -> str:
 
 def by_key(manifest: str, namespace: str) -> dict[Key, Manifest]:
     """The objects in a manifest; `namespace` is that of those which name none."""
-    found = (document for document in yaml.load_all(manifest, yaml.CSafeLoader) if document)
+    found = [document for document in yaml.load_all(manifest, yaml.CSafeLoader) if document]
+    for document in found:
+        # Helm adds its own to both, so it takes neither away whole, whether a manifest has them or not.
+        for key in ("annotations", "labels"):
+            document["metadata"][key] = document["metadata"].get(key) or {}
     return {
         (
             document["apiVersion"].rpartition("/")[0],

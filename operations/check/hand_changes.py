@@ -6,6 +6,7 @@ run decides. Values are compared and never told.
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from operations.api import Refused
@@ -17,7 +18,7 @@ from operations.releases import Deployed
 
 CHANGED = Kind(
     "object-changed",
-    why="It isn't what was deployed, no preview shows it, and the next change of its release takes it back.",
+    why="It isn't what was deployed, no preview shows it, and a later change of its release may take it back.",
     page="releases",
 )
 DELETED = Kind(
@@ -75,7 +76,7 @@ def scaled(view: View, found: Mapping[str, Deployed]) -> set[tuple[str, str]]:
         for key, manifest in release.manifests.items()
         if key[1] == "Deployment"
         and (live := _live(view, manifest, key[2], key[3])[1])
-        and any(path == REPLICAS for path in unlike(_completed(manifest, live), live))
+        and any(path == REPLICAS for path in unlike(_completed(view, manifest, live, key[2]), live))
     }
 
 
@@ -83,14 +84,15 @@ def _objects(
     view: View, release_name: str, release: Deployed
 ) -> Iterator[tuple[str, Object | None, list[FieldPath], str]]:
     """What a release made: its name, the object now, where it isn't as it was made, and what takes that back."""
-    for (_, kind, namespace, name), manifest in release.manifests.items():
+    for (group, kind, namespace, name), manifest in release.manifests.items():
         collection, live = _live(view, manifest, namespace, name)
         called = f"{kind} {name}"
         if collection and "/namespaces/" in collection:
             called += f" in namespace {namespace}"
-        paths = _paths(view, f"{collection}/{name}", manifest, live) if live else []
-        again = view.rollback(release_name, release)
-        if REPLICAS in paths and "replicas" not in manifest["spec"]:
+        paths = _paths(view, f"{collection}/{name}", _completed(view, manifest, live, namespace), live) if live else []
+        custom = "." in group and not group.endswith(".k8s.io")
+        again = view.manifest_again(release_name, release) if live and custom else view.rollback(release_name, release)
+        if REPLICAS in paths and manifest["spec"].get("replicas") is None:
             # Helm takes nothing back that its manifest doesn't say.
             scale = view.kubectl(f"scale deployment {name} --replicas=1", namespace)
             again = scale if paths == [REPLICAS] else f"{again} && {scale}"
@@ -118,8 +120,7 @@ def _live(view: View, manifest: Object, namespace: str, name: str) -> tuple[str 
     return collection, found and {"apiVersion": version, "kind": kind, **found}
 
 
-def _paths(view: View, path: str, manifest: Object, live: Object) -> list[FieldPath]:
-    wanted = _completed(manifest, live)
+def _paths(view: View, path: str, wanted: Object, live: Object) -> list[FieldPath]:
     suspected = [where for where in unlike(wanted, live) if where[0] != "status"]
     if not suspected:
         return []
@@ -131,12 +132,19 @@ def _paths(view: View, path: str, manifest: Object, live: Object) -> list[FieldP
     return [where for where in differences(live, restored) if not written(where).startswith(SERVERS_OWN)]
 
 
-def _completed(manifest: Object, live: Object) -> Object:
+def _completed(view: View, manifest: Object, live: Object, namespace: str) -> Object:
     """A manifest with what it leaves to a default that people change all the same: a Deployment's one replica."""
-    if manifest["kind"] != "Deployment" or "replicas" in manifest["spec"]:
+    if manifest["kind"] != "Deployment" or manifest["spec"].get("replicas") is not None:
         return manifest
     if AUTOSCALER in writers(live, REPLICAS):
         return manifest
+    if live["spec"].get("replicas") != 1:
+        # Before Kubernetes 1.22 nobody notes who scales; not everybody may look for autoscalers.
+        with suppress(Refused):
+            autoscalers = view.items(f"/apis/autoscaling/v1/namespaces/{namespace}/horizontalpodautoscalers")
+            targets = [autoscaler["spec"]["scaleTargetRef"] for autoscaler in autoscalers]
+            if ("Deployment", manifest["metadata"]["name"]) in {(it["kind"], it["name"]) for it in targets}:
+                return manifest
     return {**manifest, "spec": {**manifest["spec"], "replicas": 1}}
 
 

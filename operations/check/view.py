@@ -104,7 +104,7 @@ class View:
         return f"{helm} rollback {name} {release.revision}"
 
     def manifest_again(self, name: str, release: Deployed) -> str:
-        """The same for CRDs: between two revisions that are alike, Helm takes nothing back in these."""
+        """The same for CRDs and custom resources: between manifests that are alike Helm takes nothing back there."""
         manifest = f"{self.cluster.helm} -n {release.namespace} get manifest {name}"
         return f"{manifest} | {self.kubectl('apply --server-side --force-conflicts -f -', release.namespace)}"
 

@@ -16,6 +16,8 @@ from operations.gather.part import Part
 
 LOG_LINES = 500
 """Of each container, the last."""
+LOG_SECONDS = 5
+"""Of a node that can't be reached an API server says nothing for half a minute."""
 KINDS = {"pods": "/api/v1", "services": "/api/v1", "configmaps": "/api/v1", "events": "/api/v1"}
 KINDS |= {"deployments": "/apis/apps/v1", "replicasets": "/apis/apps/v1"}
 VENDOR = "solo.io"
@@ -80,14 +82,25 @@ def _vendor_kinds(part: Part, own: str, api: Api) -> Iterator[tuple[str, str, st
 
 
 def _logs(part: Part, at: str, own: str, api: Api, namespace: str) -> None:
-    """The last lines of every container; one that gives none says why, and what doesn't answer isn't asked again."""
+    """The last lines of every container; one that gives none says why, and a node that is silent isn't asked again."""
+    silent: set[str] = set()
     for pod in part.files[f"{at}/pods.json"]:
         name, spec = pod["metadata"]["name"], pod["spec"]
+        node = spec.get("nodeName", "")
         for container in (c["name"] for c in [*spec.get("initContainers", []), *spec["containers"]]):
             path = f"/api/v1/namespaces/{namespace}/pods/{name}/log?container={container}&tailLines={LOG_LINES}"
             what = f"{own} log of {namespace}/{name} {container}"
-            if text := part.attempt(what, lambda it=path: api.text(it)):
-                part.files[f"{at}/logs/{name}/{container}.log"] = text
+            if node in silent:
+                part.missing.append((what, f"its node {node} has given no other log in time"))
+                continue
+            try:
+                if text := part.attempt(what, lambda it=path: api.text(it, LOG_SECONDS)):
+                    part.files[f"{at}/logs/{name}/{container}.log"] = text
+            except Unanswered as silence:
+                # With the time for all of it gone, nothing else is to be had.
+                api.left()
+                part.missing.append((what, str(silence)))
+                silent.add(node)
 
 
 def _release(record: Mapping[str, Any]) -> dict[str, Any]:

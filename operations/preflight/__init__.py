@@ -5,6 +5,7 @@ Nothing is written: what is posted are reviews, which no server keeps.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ class _Seen:
 
     findings: list[Finding]
     namespaces: dict[str, dict[str, Any] | None]
-    """By name, the metadata of each that was looked for."""
+    """By name, the metadata of each that may be looked at; None where there is none."""
     there: collisions.Seen
     root: frozenset[str]
     record: Record | None
@@ -115,8 +116,12 @@ def _look(
         if settings.rbac:
             found += identity.findings(cluster, api, settings.rbac.admin_subjects)
         record = _record(api, settings.namespace)
-    namespaces = {name: _namespace(api, name) for name in names}
-    found += istio.injected(cluster, settings.namespace, namespaces[settings.namespace])
+    namespaces: dict[str, dict[str, Any] | None] = {}
+    for name in names:
+        # Whether one may look is told where rights are; what nobody may see isn't gone.
+        with suppress(Refused):
+            namespaces[name] = api.named(f"/api/v1/namespaces/{name}")
+    found += istio.injected(cluster, settings.namespace, namespaces.get(settings.namespace))
     return _Seen(
         found,
         namespaces,
@@ -181,14 +186,6 @@ def _leaving(stack: str, found: Iterable[Finding]) -> Iterator[Finding]:
     for finding in found:
         forget = command(f"forget {finding.where}", stack)
         yield replace(finding, remedy=f"{finding.remedy.removesuffix('.')}; if the cluster is gone for good: {forget}")
-
-
-def _namespace(api: Api, name: str) -> dict[str, Any] | None:
-    try:
-        return api.named(f"/api/v1/namespaces/{name}")
-    except Refused:
-        # Whether one may look is told where rights are.
-        return None
 
 
 def _record(api: Api, namespace: str) -> Record | None:

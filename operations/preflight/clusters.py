@@ -16,7 +16,7 @@ from operations.state import RELEASE
 
 KUBE_SYSTEM = "kube-system"
 Uids = Mapping[str, str | None]
-"""By namespace, its UID; None where there is none."""
+"""By namespace that may be looked at, its UID; None where there is none."""
 
 _PAGE = "identity"
 ONE_CLUSTER = Kind(
@@ -45,7 +45,7 @@ MOVED = Kind(
 def findings(
     settings: Settings, seen: Mapping[str, Uids], crds: Mapping[str, Mapping[str, Any]], ours: Ownership, stack: str
 ) -> Iterator[Finding]:
-    """`seen` holds what each cluster that answered has; `crds` what CRDs are there."""
+    """`seen` holds what each cluster that answered has; `crds` what CRDs are there, None for those nobody may see."""
     clusters = [cluster for cluster in settings.clusters if cluster.name in seen]
     first: dict[str, str] = {}
     for cluster in clusters:
@@ -86,7 +86,7 @@ def findings(
                 else f"Call it {old} again, with context: {cluster.context}. To give it another name: up without it, "
                 f"then up with {cluster.name}",
             )
-        if remembered is None or live == remembered:
+        if remembered is None or settings.namespace not in seen[cluster.name] or live == remembered:
             continue
         # Somebody may have deleted the namespace, which an up repairs; nobody deletes the CRDs with it.
         release = product.crds_chart(cluster.chart)
@@ -114,6 +114,8 @@ def _shared(seen: Mapping[str, Uids]) -> set[str]:
 
 
 def _installed(crds: Mapping[str, Any], release: str) -> bool:
+    """Whether a release's CRDs are there, or may be."""
     return any(
-        (metadata.get("annotations") or {}).get("meta.helm.sh/release-name") == release for metadata in crds.values()
+        metadata is None or (metadata.get("annotations") or {}).get("meta.helm.sh/release-name") == release
+        for metadata in crds.values()
     )

@@ -73,8 +73,8 @@ class Seen:
     """By `namespace/release`, the status of an operation that was begun and not ended."""
     ended: dict[str, str]
     """By `namespace/release`, the status of a newest revision that isn't in force: it failed, or was uninstalled."""
-    crds: dict[str, dict[str, Any]]
-    """By name, the metadata of the CRDs."""
+    crds: dict[str, dict[str, Any] | None]
+    """By name, the metadata of the CRDs; None of one that may not be looked at."""
 
 
 def made(settings: Settings) -> list[Identity]:
@@ -156,12 +156,12 @@ def look(
     for path, own in collections.items():
         there = _there(api, path, [named.rpartition("/")[2] for kind, named in own if kind != RELEASE])
         namespace = own[0][1].partition("/")[0]
-        releases = helm_records.read(namespaces.get(namespace), there.values())
+        releases = helm_records.read(namespaces.get(namespace), filter(None, there.values()))
         for kind, named in own:
             name = named.rpartition("/")[2]
             if kind != RELEASE:
-                if name in there:
-                    objects[kind, named] = written_by_us(there[name])
+                if found := there.get(name):
+                    objects[kind, named] = written_by_us(found)
             elif records := releases.get(name):
                 objects[kind, named] = records.ours
                 for status in records.statuses.values():
@@ -180,16 +180,18 @@ def _collection(kind: str, named: str) -> str:
     return f"{root}/namespaces/{named.partition('/')[0]}/{_PLURALS[name]}"
 
 
-def _there(api: Api, path: str, names: list[str]) -> dict[str, dict[str, Any]]:
-    """Metadata by name: of all that is there or, for who may not list, of `names`."""
+def _there(api: Api, path: str, names: list[str]) -> dict[str, dict[str, Any] | None]:
+    """Metadata by name: of all that is there or, for who may not list, of `names`; None where it is refused, too."""
     with suppress(Refused):
         return {metadata["name"]: metadata for metadata in api.names(path)}
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, Any] | None] = {}
     for name in names:
-        # Whether one may look is told where rights are.
-        with suppress(Refused):
+        try:
             if metadata := api.named(f"{path}/{name}"):
                 found[name] = metadata
+        except Refused:
+            # Whether one may look is told where rights are.
+            found[name] = None
     return found
 
 
@@ -301,7 +303,11 @@ def _taken(
 
 
 def _crds(
-    cluster: ClusterSettings, release: str, namespace: str, there: Mapping[str, dict[str, Any]], wanted: list[str]
+    cluster: ClusterSettings,
+    release: str,
+    namespace: str,
+    there: Mapping[str, dict[str, Any] | None],
+    wanted: list[str],
 ) -> Iterator[Finding]:
     label = {"app.kubernetes.io/managed-by": "Helm"}
     annotations = {"meta.helm.sh/release-name": release, "meta.helm.sh/release-namespace": namespace}
@@ -311,7 +317,7 @@ def _crds(
             metadata.get("annotations") or {}
         ).items() >= annotations.items()
 
-    names = [name for name in wanted if name in there and not owned(there[name])]
+    names = [name for name in wanted if (metadata := there.get(name)) and not owned(metadata)]
     if not names:
         return
     kubectl = cluster.kubectl

@@ -438,6 +438,7 @@ def by_command(cluster: str, namespace: str, *kubectl: str) -> Planted:
 
 
 PATCH = '{"spec":{"template":{"spec":{"containers":[{"name":"redis","image":"evil"}]}}}}'
+SETTINGS, RELAYED = "settings.settings.mesh.gloo.solo.io", '{"spec":{"relay":{"server":{"address":"by-hand"}}}}'
 CRD = "podbouncedirectives.certificates.mesh.gloo.solo.io"
 SCHEMA = '[{"op":"remove","path":"/spec/versions/0/schema/openAPIV3Schema/properties/spec"}]'
 
@@ -494,6 +495,12 @@ FAULTS: list[tuple[str, str, Planted, str]] = [
         "management",
         by_command(MANAGEMENT, NAMESPACE, "scale", "deployment", "dashboard", "--replicas=2"),
         "spec.replicas (by kubectl)",
+    ),
+    (
+        "object-changed",
+        "management",
+        by_command(MANAGEMENT, NAMESPACE, "patch", SETTINGS, "settings", "--type=merge", "-p", RELAYED),
+        "spec.relay.server.address (by kubectl-patch)",
     ),
     (
         "object-changed",

@@ -142,7 +142,10 @@ class Answers:
             raise found
         return found
 
-    def text(self, path: str) -> str:
+    def left(self) -> Any:
+        return self.get("left")
+
+    def text(self, path: str, _seconds: float) -> str:
         return self.get(path)
 
     def credentials(self) -> list[str]:

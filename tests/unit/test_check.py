@@ -1,7 +1,7 @@
 """What a check makes of what it sees, where a lab can't show it."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,11 +60,16 @@ class Answers:
     def get(self, path: str, **_: str) -> Any:
         self.asked.append(path)
         found = self.found.get(path)
+        if isinstance(found, Exception):
+            raise found
         return {"items": found} if isinstance(found, list) else found
 
     def names(self, path: str, **query: str) -> list[Any]:
         found = self.get(path, **query)
         return [item["metadata"] for item in found["items"]] if found else []
+
+    def collection(self, api_version: str, kind: str, namespace: str) -> str:
+        return f"/apis/{api_version}/namespaces/{namespace}/{kind.lower()}"
 
     def tried(self, *_: Any) -> Any:
         raise Refused(403, "Forbidden", "no")
@@ -380,10 +385,12 @@ def deployment(**more: Any) -> dict[str, Any]:
     return {"metadata": {"name": "agent", "managedFields": []}, "spec": spec | more}
 
 
-def drift(fleet: Fleet, live: dict[str, Any]) -> list[str]:
+def drift(
+    fleet: Fleet, live: dict[str, Any], more: Mapping[str, Any] | None = None, manifest: str = MANIFEST
+) -> list[str]:
     path = "/apis/apps/v1/namespaces/gloo-mesh/deployments"
-    at = view(fleet, "cluster-1", Answers({path: [live]}))
-    found = hand_changes.findings(at, {"enterprise-agent": Deployed("1.2.9", {}, MANIFEST, "gloo-mesh", 4)})
+    at = view(fleet, "cluster-1", Answers({path: [live], **(more or {})}))
+    found = hand_changes.findings(at, {"enterprise-agent": Deployed("1.2.9", {}, manifest, "gloo-mesh", 4)})
     return [f"{finding.what} {finding.remedy}" for finding in found]
 
 
@@ -404,6 +411,76 @@ def test_replicas_that_a_manifest_leaves_out_are_one_unless_an_autoscaler_has_th
     assert told.endswith(f"{cluster.helm} -n gloo-mesh rollback enterprise-agent 4 && {scale}")
     assert drift(fleet, autoscaled) == []
     assert drift(fleet, deployment()) == []
+
+
+SETTINGS = """\
+apiVersion: settings.mesh.gloo.solo.io/v1
+kind: Settings
+metadata: {name: settings}
+spec: {relay: {enabled: true}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("live", "code", "remedy"),
+    [
+        # Helm merges two manifests that are alike, and finds nothing to write.
+        ([{"metadata": {"name": "settings"}, "spec": {"relay": {"enabled": False}}}], "object-changed", "apply"),
+        ([], "object-deleted", "rollback"),
+    ],
+)
+def test_an_edited_custom_resource_is_applied_again_and_a_deleted_one_made_by_a_rollback(
+    fleet: Fleet, live: list[Any], code: str, remedy: str
+) -> None:
+    group = "/apis/settings.mesh.gloo.solo.io/v1"
+    at = view(fleet, "management", Answers({f"{group}/namespaces/gloo-mesh/settings": live}))
+    release = Deployed("1.2.9", {}, SETTINGS, "gloo-mesh", 4)
+
+    [told] = hand_changes.findings(at, {"gloo-mesh-enterprise": release})
+
+    commands = {
+        "apply": at.manifest_again("gloo-mesh-enterprise", release),
+        "rollback": at.rollback("gloo-mesh-enterprise", release),
+    }
+    assert (told.kind.code, told.remedy) == (code, commands[remedy])
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "told"), [("Deployment", "agent", 0), ("Deployment", "another", 1), ("ReplicaSet", "agent", 1)]
+)
+def test_an_autoscaler_is_believed_where_nobody_notes_who_scales(fleet: Fleet, kind: str, name: str, told: int) -> None:
+    autoscalers = "/apis/autoscaling/v1/namespaces/gloo-mesh/horizontalpodautoscalers"
+    target = {"spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": kind, "name": name}}}
+
+    assert len(drift(fleet, deployment(replicas=3), {autoscalers: [target]})) == told
+
+
+def test_replicas_that_a_manifest_says_are_null_are_one(fleet: Fleet) -> None:
+    [told] = drift(fleet, deployment(replicas=3), manifest=MANIFEST.replace("spec:\n", "spec:\n  replicas: null\n"))
+
+    assert told.endswith("scale deployment agent --replicas=1")
+
+
+def test_whoever_may_not_look_for_autoscalers_is_told_of_replicas_all_the_same(fleet: Fleet) -> None:
+    autoscalers = "/apis/autoscaling/v1/namespaces/gloo-mesh/horizontalpodautoscalers"
+
+    assert len(drift(fleet, deployment(replicas=3), {autoscalers: Refused(403, "Forbidden", "no")})) == 1
+
+
+def test_what_differs_in_form_alone_is_no_change_to_whoever_may_not_try_a_write(fleet: Fleet) -> None:
+    manifest = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: agent, creationTimestamp: null, annotations: null, labels: null}
+spec:
+  replicas: 1
+  template: {spec: {containers: [{name: agent, image: "agent:1", resources: {limits: {cpu: 1000m}}}]}}
+"""
+    containers = [{"name": "agent", "image": "agent:1", "resources": {"limits": {"cpu": "1"}}}]
+    live = deployment(template={"spec": {"containers": containers}})
+    live["metadata"] |= {"creationTimestamp": "2026-01-01T00:00:00Z", "annotations": {"meta.helm.sh/release-name": "x"}}
+
+    assert drift(fleet, live, manifest=manifest) == []
 
 
 def test_whoever_may_not_try_a_write_is_told_all_the_same(fleet: Fleet) -> None:

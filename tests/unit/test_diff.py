@@ -16,7 +16,7 @@ from operations import diff as differences
 from operations.api import Unanswered
 from operations.diff import Change, ClusterDiff
 from operations.objects import differing, merged
-from operations.releases import Deployed, deployed
+from operations.releases import Deployed, by_key, deployed
 from operations.rendering import Wanted, _filled, helm_command, rendered, wanted
 from operations.stack import UsageError
 from operations.verbs.diff import _print_diff
@@ -201,6 +201,19 @@ def test_an_upgrade_takes_away_what_only_the_old_manifest_has_and_leaves_what_ne
             "ports": [1, 2],
         },
     }
+
+
+@pytest.mark.parametrize("metadata", [{}, {"annotations": None, "labels": None}], ids=["left out", "null"])
+def test_an_upgrade_to_a_manifest_without_annotations_leaves_helms_own(metadata: dict[str, Any]) -> None:
+    key = ("", "Service", "gloo-mesh", "s")
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}}
+    ours = service | {"metadata": {"name": "s", "annotations": {"ours": "x"}, "labels": {"ours": "x"}}}
+    made = {"annotations": {"meta.helm.sh/release-name": "r"}, "labels": {"app.kubernetes.io/managed-by": "Helm"}}
+    live = {"metadata": {"annotations": {"ours": "x"} | made["annotations"], "labels": {"ours": "x"} | made["labels"]}}
+    theirs = service | {"metadata": {"name": "s"} | metadata}
+    old, new = (by_key(yaml.safe_dump(manifest), "gloo-mesh")[key] for manifest in (ours, theirs))
+
+    assert merged(old, new, live)["metadata"] == {"name": "s"} | made
 
 
 def test_a_null_in_the_new_manifest_takes_the_field_away() -> None:

@@ -51,7 +51,7 @@ def cluster() -> dict[str, Any]:
         "name": "agent",
         "env": [{"name": "PLAIN_PASSWORD", "value": "by-name-canary"}, {"name": "A", "value": f"x{TOKEN}"}],
     }
-    pod = {"metadata": {"name": "agent-1"}, "spec": {"containers": [container]}}
+    pod = {"metadata": {"name": "agent-1"}, "spec": {"nodeName": "node-1", "containers": [container]}}
     group = "multicluster.solo.io"
     return {
         "/version": {"gitVersion": "v1.34.0"},
@@ -148,16 +148,56 @@ def test_what_could_not_be_had_is_told_and_the_rest_is_there(
     cluster: dict[str, Any], bundle: Callable[..., Bundle]
 ) -> None:
     cluster["/api/v1/namespaces/gloo-mesh/configmaps"] = Refused(403, "Forbidden", f"not for you, {TOKEN}")
-    cluster["/api/v1/namespaces/gloo-mesh/pods/agent-1/log?container=agent&tailLines=500"] = Unanswered("no kubelet")
+    cluster["/api/v1/nodes"] = Unanswered("no answer")
 
     made = bundle({"cluster-2": Unanswered("connection refused")})
 
     assert ("cluster-2", "connection refused") in made.missing
     assert ("cluster-1: configmaps in gloo-mesh", "403 not for you, (secret)") in made.missing
-    assert ("cluster-1: the rest", "no kubelet") in made.missing
+    assert ("cluster-1: the rest", "no answer") in made.missing
     found = files(made)
     assert "clusters/cluster-1/gloo-mesh/pods.json" in found
     assert {"what": "cluster-2", "why": "connection refused"} in json.loads(found["manifest.json"])["missing"]
+
+
+def log(pod: str) -> str:
+    return f"/api/v1/namespaces/gloo-mesh/pods/{pod}/log?container=agent&tailLines=500"
+
+
+@pytest.fixture
+def scattered(cluster: dict[str, Any]) -> dict[str, Any]:
+    """A cluster with three pods, of which two are on a node whose kubelet doesn't answer."""
+    nodes = {"agent-1": "node-1", "agent-2": "node-1", "agent-3": "node-2"}
+    cluster["/api/v1/namespaces/gloo-mesh/pods"]["items"] = [
+        {"metadata": {"name": pod}, "spec": {"nodeName": node, "containers": [{"name": "agent"}]}}
+        for pod, node in nodes.items()
+    ]
+    cluster |= {log("agent-1"): Unanswered("no kubelet"), log("agent-2"): "never asked", log("agent-3"): "well"}
+    return cluster
+
+
+def test_a_kubelet_that_doesnt_answer_costs_the_logs_of_its_node_alone(
+    scattered: dict[str, Any], bundle: Callable[..., Bundle]
+) -> None:
+    made = bundle()
+
+    logs = [path for path in files(made) if path.startswith("clusters/cluster-1/") and "/logs/" in path]
+    assert logs == ["clusters/cluster-1/gloo-mesh/logs/agent-3/agent.log"]
+    assert [entry for entry in made.missing if entry[0].startswith("cluster-1: log")] == [
+        ("cluster-1: log of gloo-mesh/agent-1 agent", "no kubelet"),
+        ("cluster-1: log of gloo-mesh/agent-2 agent", "its node node-1 has given no other log in time"),
+    ]
+
+
+def test_with_the_time_for_a_cluster_gone_no_other_log_is_asked_for(
+    scattered: dict[str, Any], bundle: Callable[..., Bundle]
+) -> None:
+    scattered["left"] = Unanswered("the time for all of it ran out")
+
+    made = bundle()
+
+    assert ("cluster-1: the rest", "the time for all of it ran out") in made.missing
+    assert "clusters/cluster-1/gloo-mesh/logs/agent-3/agent.log" not in files(made)
 
 
 def test_what_this_program_stumbles_over_is_told_without_its_words_and_the_rest_is_there(

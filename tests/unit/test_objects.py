@@ -71,6 +71,28 @@ def test_what_a_manifest_says_and_an_object_does_not_is_named(where: tuple[Any, 
     assert [written(path) for path in unlike(MANIFEST, edited(where, value))] == [told]
 
 
+@pytest.mark.parametrize(
+    ("manifest", "live", "same"),
+    [
+        ({"limits": {"cpu": "1000m"}}, {"limits": {"cpu": "1001m"}}, False),
+        ({"limits": {"cpu": "much"}}, {"limits": {"cpu": "1"}}, False),
+        ({"limits": {"cpu": "1"}}, {"limits": None}, False),
+        # Elsewhere the form is the value.
+        ({"env": [{"name": "x", "value": "1000m"}]}, {"env": [{"name": "x", "value": "1"}]}, False),
+        ({"limits": {"cpu": "1000m"}}, {"limits": {"cpu": "1"}}, True),
+        ({"requests": {"memory": "1024Mi"}}, {"requests": {"memory": "1Gi"}}, True),
+        ({"requests": {"cpu": 0.5}}, {"requests": {"cpu": "500m"}}, True),
+        ({"emptyDir": {"sizeLimit": "1024Mi"}}, {"emptyDir": {"sizeLimit": "1Gi"}}, True),
+    ],
+)
+def test_quantities_are_compared_by_value(manifest: Any, live: Any, same: bool) -> None:
+    assert (list(unlike(manifest, live)) == []) is same
+
+
+def test_a_null_says_nothing() -> None:
+    assert list(unlike({"metadata": {"creationTimestamp": None}}, {"metadata": {"creationTimestamp": "now"}})) == []
+
+
 def test_defaults_status_and_what_others_add_do_not_count() -> None:
     assert list(unlike(MANIFEST, LIVE)) == []
 

@@ -16,6 +16,7 @@ from components.connection import AccessError
 from components.settings import ClusterSettings, Settings
 from operations import charts, preflight
 from operations.api import Refused, Unanswered
+from operations.crds import COLLECTION
 from operations.everywhere import Looked
 from operations.preflight import access, clusters, collisions, identity, istio, permissions, remembered, versions
 from operations.preflight.ownership import NAMESPACE, Ownership
@@ -265,6 +266,7 @@ def test_a_cluster_whose_old_name_is_still_an_entry_isnt_to_be_called_by_it(
         (None, {}, ["another-cluster"]),
         # Deleted by hand: nobody deletes the CRDs with it, and an up repairs it.
         (None, KEPT, []),
+        (None, {"x": None}, []),
     ],
 )
 def test_a_cluster_is_another_when_nothing_of_ours_is_there(
@@ -276,6 +278,44 @@ def test_a_cluster_is_another_when_nothing_of_ours_is_there(
     found = clusters.findings(settings, seen, {"cluster-1": crds}, MINE, "prod")
 
     assert [finding.kind.code for finding in found] == told
+
+
+@pytest.mark.parametrize("absent", ["/api/v1/namespaces/gloo-mesh", f"{COLLECTION}/x", ""])
+def test_an_identity_that_lost_its_rights_is_told_so_and_not_that_the_cluster_is_another(
+    absent: str, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Denying:
+        version, date = "v1.34.4", None
+
+        def named(self, path: str, **_: Any) -> Any:
+            if path != absent:
+                raise Refused(403, "Forbidden", "not for you")
+
+        get = names = named
+
+        def asked(self, path: str, _body: Any) -> Any:
+            return {"status": {"allowed": False} if path.endswith("accessreviews") else {}}
+
+    def denied(asked: list[ClusterSettings], at: Callable[[ClusterSettings, Any], Any], _seconds: float) -> Looked[Any]:
+        return Looked({cluster.name: at(cluster, Denying()) for cluster in asked}, {})
+
+    monkeypatch.setattr(charts, "demands", lambda *_: charts.Demands("", {"x": "apiextensions.k8s.io/v1"}))
+    monkeypatch.setattr(preflight, "look", denied)
+    monkeypatch.setattr(remembered, "look", lambda *_: Looked({}, {}))
+    provider = f"urn:pulumi:prod::gloo-mesh::{PROVIDER}::cluster-1"
+    outputs = {"metadata": {"uid": "g"}}
+    resources: list[dict[str, Any]] = [
+        {"type": PROVIDER, "urn": provider, "inputs": {"context": "cluster-1"}},
+        {"type": NAMESPACE, "provider": f"{provider}::1", "id": "gloo-mesh", "outputs": outputs},
+        {"type": RELEASE, "provider": f"{provider}::1", "id": "gloo-mesh/enterprise-agent-crds"},
+    ]
+
+    looked = preflight.preflight(
+        "prod", Settings.parse(config, ("licenseKey",)), {"deployment": {"resources": resources}}
+    )
+
+    told = [finding.kind.code for finding in looked.findings if finding.where == "cluster-1"]
+    assert told == ["permission-missing", "granting-not-allowed"]
 
 
 def test_a_fleet_whose_namespace_was_renamed_is_told_with_the_name_it_had(config: dict[str, Any]) -> None:
