@@ -44,6 +44,8 @@ WRITING_VERBS = {"create", "update", "patch", "delete", "deletecollection"}
 THRIFT = {"GOGC": "400", "GOMEMLIMIT": "600MiB"}
 # In milliseconds.
 QUIET = {"heartbeat-interval": "500", "election-timeout": "5000"}
+ISTIO_CRDS = ("gateways.networking.istio.io", "virtualservices.networking.istio.io")
+"""What is used of Istio's; all the others would cost every API server time and 200 MB."""
 # What these look after doesn't occur in the lab; their caches would cost memory in every cluster.
 IDLE_CONTROLLERS = (
     "certificatesigningrequest-approving",
@@ -268,9 +270,14 @@ class Cluster:
             "kind": "Namespace",
             "metadata": {"name": probe, "labels": {"istio-injection": "enabled"}},
         }
+        # Told apart by a line each, because reading them all as YAML takes seconds.
+        definitions = (self._root / "bin/istio-crds.yaml").read_text().split("\n---\n")
+        crds = [text for text in definitions if any(f"\n  name: {name}\n" in text for name in ISTIO_CRDS)]
+        if len(crds) != len(ISTIO_CRDS):
+            raise LabError(f"{self.name}: istio-crds.yaml doesn't define {' and '.join(ISTIO_CRDS)} once each.")
         own = [MANIFESTS / f"{name}.yaml" for name in ("injector", "istio")]
-        given = f"{yaml.safe_dump_all([binding, namespace])}---\n{self._manifest('nodes.yaml')}"
-        self.apply(self._root / "bin/istio-crds.yaml", *own, stdin=given)
+        given = [yaml.safe_dump_all([binding, namespace]), self._manifest("nodes.yaml"), *crds]
+        self.apply(*own, stdin="\n---\n".join(given))
         pod = {
             "apiVersion": "v1",
             "kind": "Pod",
