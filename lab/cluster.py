@@ -5,6 +5,7 @@ and reboots, and a number in one may belong to somebody else by then. What the c
 """
 
 import contextlib
+import fcntl
 import json
 import random
 import re
@@ -16,7 +17,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,9 @@ STAND_IN = "relay"
 # Generous, because a component that dies ends the waiting at once.
 PATIENCE_SECONDS = 180
 ATTEMPTS = 4
-# Below the range that outgoing connections take theirs from, so that a stopped cluster finds its ports again.
-PORTS = range(18000, 32000)
-_choosing_ports = threading.Lock()
+# Below the range that outgoing connections take theirs from, so that a stopped cluster finds its ports again, and
+# below the node ports, where the relay listens, too.
+PORTS = range(18000, 30000)
 WRITING_VERBS = {"create", "update", "patch", "delete", "deletecollection"}
 # Collecting garbage less often makes starting a quarter cheaper; the limit keeps that from costing memory.
 THRIFT = {"GOGC": "400", "GOMEMLIMIT": "600MiB"}
@@ -99,11 +100,19 @@ class Cluster:
     def create(self) -> None:
         """Make the cluster from nothing: start it, and install what every cluster of the lab holds."""
         self.remove()
-        with _choosing_ports:
-            *ports, metrics = _free_ports(self._configured.parent)
+        # Of all labs: while a cluster is made or stopped, its ports look free to every other one.
+        with (toolbox.cache_folder() / "ports.json").open("a+") as given:
+            fcntl.flock(given, fcntl.LOCK_EX)
+            given.seek(0)
+            known: dict[str, list[int]] = json.loads(given.read() or "{}")
+            known = {file: ports for file, ports in known.items() if Path(file).exists()}
+            chosen = _free_ports({port for ports in known.values() for port in ports})
+            *ports, metrics = chosen
             parts = [yaml.safe_dump_all([self._configuration(ports), self._port_forward(metrics)])]
             parts += [self._manifest(file.name) for file in sorted(MANIFESTS.glob("stage-*.yaml"))]
             self._configured.write_text("\n---\n".join(parts))
+            given.truncate(0)
+            given.write(json.dumps(known | {str(self._configured): chosen}))
         files = f"{self._configured},{self._root / 'bin/stages.yaml'}"
         # Without the empty --kubeconfig kwokctl would add a context to the user's own.
         self._launch("create", "cluster", "--kubeconfig", "", "--wait", "0s", "--config", files)
@@ -430,10 +439,8 @@ def runs(process: psutil.Process) -> bool:
         return False
 
 
-def _free_ports(configurations: Path) -> list[int]:
+def _free_ports(taken: Collection[int]) -> list[int]:
     """A port for each of kwokctl's six listeners and the relay's; kwokctl's own choice collides when several run."""
-    files = configurations.glob("*.yaml")
-    taken = {int(port) for file in files for port in re.findall(r"[Pp]ort: (\d+)", file.read_text())}
     free: list[int] = []
     for port in random.sample(PORTS, len(PORTS)):
         with socket.socket() as listener, contextlib.suppress(OSError):
