@@ -347,7 +347,9 @@ class Cluster:
         return {name: int(pid) for name, pid in files.items() if pid}
 
     def _reason(self) -> str:
-        log = self.folder / "logs" / f"{(self._dead() or ['kube-apiserver'])[0]}.log"
+        # In this order, because whatever asks an API server ends soon after it.
+        fallen = next((name for name in COMPONENTS if name in self._dead()), "kube-apiserver")
+        log = self.folder / "logs" / f"{fallen}.log"
         last = "\n".join(log.read_text().strip().splitlines()[-3:])
         return f"The end of {log}:\n{last}\nRun `python -m lab down`, then `up`."
 
