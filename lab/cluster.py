@@ -5,6 +5,7 @@ and reboots, and a number in one may belong to somebody else by then. What the c
 """
 
 import contextlib
+import fcntl
 import json
 import random
 import re
@@ -16,7 +17,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,16 @@ STAND_IN = "relay"
 # Generous, because a component that dies ends the waiting at once.
 PATIENCE_SECONDS = 180
 ATTEMPTS = 4
-# Below the range that outgoing connections take theirs from, so that a stopped cluster finds its ports again.
-PORTS = range(18000, 32000)
-_choosing_ports = threading.Lock()
+# Below the range that outgoing connections take theirs from, so that a stopped cluster finds its ports again, and
+# below the node ports, where the relay listens, too.
+PORTS = range(18000, 30000)
 WRITING_VERBS = {"create", "update", "patch", "delete", "deletecollection"}
 # Collecting garbage less often makes starting a quarter cheaper; the limit keeps that from costing memory.
 THRIFT = {"GOGC": "400", "GOMEMLIMIT": "600MiB"}
 # In milliseconds.
 QUIET = {"heartbeat-interval": "500", "election-timeout": "5000"}
+ISTIO_CRDS = ("gateways.networking.istio.io", "virtualservices.networking.istio.io")
+"""What is used of Istio's; all the others would cost every API server time and 200 MB."""
 # What these look after doesn't occur in the lab; their caches would cost memory in every cluster.
 IDLE_CONTROLLERS = (
     "certificatesigningrequest-approving",
@@ -97,11 +100,19 @@ class Cluster:
     def create(self) -> None:
         """Make the cluster from nothing: start it, and install what every cluster of the lab holds."""
         self.remove()
-        with _choosing_ports:
-            *ports, metrics = _free_ports(self._configured.parent)
+        # Of all labs: while a cluster is made or stopped, its ports look free to every other one.
+        with (toolbox.cache_folder() / "ports.json").open("a+") as given:
+            fcntl.flock(given, fcntl.LOCK_EX)
+            given.seek(0)
+            known: dict[str, list[int]] = json.loads(given.read() or "{}")
+            known = {file: ports for file, ports in known.items() if Path(file).exists()}
+            chosen = _free_ports({port for ports in known.values() for port in ports})
+            *ports, metrics = chosen
             parts = [yaml.safe_dump_all([self._configuration(ports), self._port_forward(metrics)])]
             parts += [self._manifest(file.name) for file in sorted(MANIFESTS.glob("stage-*.yaml"))]
             self._configured.write_text("\n---\n".join(parts))
+            given.truncate(0)
+            given.write(json.dumps(known | {str(self._configured): chosen}))
         files = f"{self._configured},{self._root / 'bin/stages.yaml'}"
         # Without the empty --kubeconfig kwokctl would add a context to the user's own.
         self._launch("create", "cluster", "--kubeconfig", "", "--wait", "0s", "--config", files)
@@ -268,9 +279,14 @@ class Cluster:
             "kind": "Namespace",
             "metadata": {"name": probe, "labels": {"istio-injection": "enabled"}},
         }
+        # Told apart by a line each, because reading them all as YAML takes seconds.
+        definitions = (self._root / "bin/istio-crds.yaml").read_text().split("\n---\n")
+        crds = [text for text in definitions if any(f"\n  name: {name}\n" in text for name in ISTIO_CRDS)]
+        if len(crds) != len(ISTIO_CRDS):
+            raise LabError(f"{self.name}: istio-crds.yaml doesn't define {' and '.join(ISTIO_CRDS)} once each.")
         own = [MANIFESTS / f"{name}.yaml" for name in ("injector", "istio")]
-        given = f"{yaml.safe_dump_all([binding, namespace])}---\n{self._manifest('nodes.yaml')}"
-        self.apply(self._root / "bin/istio-crds.yaml", *own, stdin=given)
+        given = [yaml.safe_dump_all([binding, namespace]), self._manifest("nodes.yaml"), *crds]
+        self.apply(*own, stdin="\n---\n".join(given))
         pod = {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -331,7 +347,9 @@ class Cluster:
         return {name: int(pid) for name, pid in files.items() if pid}
 
     def _reason(self) -> str:
-        log = self.folder / "logs" / f"{(self._dead() or ['kube-apiserver'])[0]}.log"
+        # In this order, because whatever asks an API server ends soon after it.
+        fallen = next((name for name in COMPONENTS if name in self._dead()), "kube-apiserver")
+        log = self.folder / "logs" / f"{fallen}.log"
         last = "\n".join(log.read_text().strip().splitlines()[-3:])
         return f"The end of {log}:\n{last}\nRun `python -m lab down`, then `up`."
 
@@ -423,10 +441,8 @@ def runs(process: psutil.Process) -> bool:
         return False
 
 
-def _free_ports(configurations: Path) -> list[int]:
+def _free_ports(taken: Collection[int]) -> list[int]:
     """A port for each of kwokctl's six listeners and the relay's; kwokctl's own choice collides when several run."""
-    files = configurations.glob("*.yaml")
-    taken = {int(port) for file in files for port in re.findall(r"[Pp]ort: (\d+)", file.read_text())}
     free: list[int] = []
     for port in random.sample(PORTS, len(PORTS)):
         with socket.socket() as listener, contextlib.suppress(OSError):

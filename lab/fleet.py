@@ -15,10 +15,11 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypedDict
 
+import psutil
 from rich.console import Console
 
 from lab import LabError, kubeconfig, packages, plugins
@@ -87,14 +88,20 @@ class Lab:
         for name in self.clusters():
             cluster = self._cluster(name)
             processes = cluster.processes()
-            ready = cluster.complete and cluster.answers()
+            # Any of it may end while it is looked at.
+            version, resident = None, 0
+            with suppress(OSError):
+                version = cluster.version() if cluster.complete and cluster.answers() else None
+            for process in processes.values():
+                with suppress(psutil.NoSuchProcess):
+                    resident += process.memory_info().rss
             report.append(
                 Status(
                     cluster=name,
-                    ready=ready,
-                    version=cluster.version() if ready else None,
+                    ready=version is not None,
+                    version=version,
                     components={component: process.pid for component, process in processes.items()},
-                    memory_mb=sum(process.memory_info().rss for process in processes.values()) // 2**20,
+                    memory_mb=resident // 2**20,
                 )
             )
         return report

@@ -1,7 +1,7 @@
 """What the deploying identity has to be allowed on each cluster.
 
-Owns the list, by role: what the program makes itself, what Helm keeps and installs for it, and what it reads. A test
-holds it to the API servers' audit logs of a fleet's whole life. Rules are asked for at once, and what they don't
+Owns the list, by role: what the program makes itself, what Helm keeps and installs for it, and what it reads. A
+fleet lives by it alone in a test, from its first up to its removal. Rules are asked for at once, and what they don't
 cover right by right, because clouds grant rights that no rule shows.
 """
 

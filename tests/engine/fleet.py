@@ -37,6 +37,7 @@ class Fleet:
         self.scratch.mkdir(exist_ok=True)
         self.environment: dict[str, str] = {}
         """What whoever runs the commands has over the lab's."""
+        self._apis: dict[tuple[str, int], client.ApiClient] = {}
 
     def configure(self, key: str, value: object) -> None:
         """Change one key of the stack's file; None takes it out."""
@@ -113,7 +114,11 @@ class Fleet:
         return done.stdout
 
     def api(self, cluster: str) -> client.ApiClient:
-        return config.new_client_from_config(str(self.lab.kubeconfig), cluster)
+        """A client by the lab's kubeconfig as it is now; kept, because whoever waits asks for one every 0.1 s."""
+        key = cluster, self.lab.kubeconfig.stat().st_mtime_ns
+        if key not in self._apis:
+            self._apis[key] = config.new_client_from_config(str(self.lab.kubeconfig), cluster)
+        return self._apis[key]
 
     def core(self, cluster: str) -> client.CoreV1Api:
         return client.CoreV1Api(self.api(cluster))
@@ -169,20 +174,28 @@ class Fleet:
 
 
 @contextmanager
-def denying(fleet: Fleet, cluster: str, policy: dict[str, Any], refused: Callable[[], bool]) -> Iterator[None]:
-    """Have a cluster's admission deny what a policy says, for a while; `refused` tries, as that takes some time."""
+def denying(fleet: Fleet, cluster: str, policy: dict[str, Any], attempt: Callable[[], object]) -> Iterator[None]:
+    """Have a cluster's admission deny what a policy says, for a while; `attempt` is tried, as that takes some time."""
+
+    def denied() -> bool:
+        try:
+            attempt()
+        except client.ApiException as error:
+            return "ValidatingAdmissionPolicy 'denying'" in str(error.body)
+        return False
+
     admission: Any = client.AdmissionregistrationV1Api(fleet.api(cluster))
     named = {"metadata": {"name": "denying"}}
     binding = {"policyName": "denying", "validationActions": ["Deny"]}
     admission.create_validating_admission_policy(named | {"spec": policy})
     admission.create_validating_admission_policy_binding(named | {"spec": binding})
     try:
-        awaited(refused)
+        awaited(denied)
         yield
     finally:
         admission.delete_validating_admission_policy_binding("denying")
         admission.delete_validating_admission_policy("denying")
-        awaited(lambda: not refused())
+        awaited(lambda: not denied())
 
 
 def changed(report: Report, clusters: Iterable[str] | None = None) -> dict[str, dict[str, str]]:
@@ -194,10 +207,10 @@ def changed(report: Report, clusters: Iterable[str] | None = None) -> dict[str, 
     }
 
 
-def connected(fleet: Fleet) -> set[str]:
+def connected(fleet: Fleet, management: str = MANAGEMENT) -> set[str]:
     """The workers whose agents the relay has let in."""
     try:
-        streams = proof.gauges(fleet.api(MANAGEMENT))
-    except OSError:
+        streams = proof.gauges(fleet.api(management))
+    except (OSError, client.ApiException):
         return set()
     return {worker for worker, ways in streams.items() if ways == {"pull": 1, "push": 1}}

@@ -60,7 +60,6 @@ def test_behind_an_istio_gateway_its_load_balancer_is_dialled_and_istio_knows_th
     (route,) = istio(fleet, "virtualservices")["spec"]["tls"]
     assert route["match"] == [{"port": 443, "sniHosts": [AUTHORITY]}]
     assert route["route"][0]["destination"]["host"] == f"{AUTHORITY}.svc.cluster.local"
-    assert fleet.preview()["changes"] == {}
 
 
 def test_behind_the_gateways_node_port_the_node_of_its_pod_is_dialled(fleet: Fleet) -> None:
@@ -126,11 +125,11 @@ def test_a_relay_without_ready_pods_can_be_mended_by_the_up_that_previews_it(fle
 def test_an_address_where_nobody_answers_stops_the_agents_with_a_sentence(fleet: Fleet) -> None:
     before = dialled(fleet)
     with Relay(*self_signed(AUTHORITY)).start() as another:
-        fleet.configure("relay", {"address": another.address, "readyWithin": "30s"})
+        fleet.configure("relay", {"address": another.address, "readyWithin": "15s"})
         failed = fleet.run("up", "--yes")
 
     assert failed.returncode == 1
-    for part in (another.address, "within 30 s", "not under this fleet's root", "gloo-mesh:relay.dialFromHere"):
+    for part in (another.address, "within 15 s", "not under this fleet's root", "gloo-mesh:relay.dialFromHere"):
         assert part in failed.stderr
     assert "Traceback" not in failed.stdout + failed.stderr
     assert dialled(fleet) == before

@@ -15,12 +15,11 @@ import psutil
 import pytest
 from kubernetes import client
 
-from lab import proof
 from lab.cluster import components
 from lab.fleet import MANAGEMENT, Lab
 from lab.plugins import REPOSITORY
 from tests.awaiting import awaited
-from tests.engine.fleet import NAMESPACES, Fleet, Report, changed
+from tests.engine.fleet import NAMESPACES, Fleet, Report, changed, connected
 
 pytestmark = [pytest.mark.engine, pytest.mark.lived_in_order]
 
@@ -40,7 +39,7 @@ def fleet(lab: Lab) -> Fleet:
 
 def test_an_up_that_is_killed_while_helm_installs_is_recovered_and_finished(fleet: Fleet) -> None:
     with frozen(fleet.lab, "cluster-1"), up(fleet) as running:
-        awaited(lambda: "pending-install" in statuses(fleet, "cluster-1").get("enterprise-agent", []))
+        await_agent(fleet, running, "cluster-1", "pending-install")
         end(command_line(running))
         running.wait(PATIENCE)
         refused = fleet.run("up", "--yes")
@@ -63,7 +62,7 @@ def test_recovery_is_refused_while_an_update_runs_and_an_upgrade_that_is_killed_
 ) -> None:
     fleet.configure("defaults", {"resources": {"requests": {"cpu": "70m"}}})
     with frozen(fleet.lab, "cluster-1"), up(fleet) as running:
-        awaited(lambda: "pending-upgrade" in statuses(fleet, "cluster-1")["enterprise-agent"])
+        await_agent(fleet, running, "cluster-1", "pending-upgrade")
         refused = recover(fleet, "--yes", "--force")
         assert running.poll() is None
         end(psutil.Process(running.pid), command_line(running), *plugins(running))
@@ -83,7 +82,7 @@ def test_recovery_is_refused_while_an_update_runs_and_an_upgrade_that_is_killed_
 def test_an_up_that_a_pipeline_gives_up_saves_its_state_and_leaves_nothing_to_recover(fleet: Fleet) -> None:
     fleet.configure("defaults", {"resources": {"requests": {"cpu": "80m"}}})
     with frozen(fleet.lab, "cluster-1"), up(fleet) as running:
-        awaited(lambda: "pending-upgrade" in statuses(fleet, "cluster-1")["enterprise-agent"])
+        await_agent(fleet, running, "cluster-1", "pending-upgrade")
         running.terminate()
         assert running.wait(PATIENCE) == 1
 
@@ -93,7 +92,7 @@ def test_an_up_that_a_pipeline_gives_up_saves_its_state_and_leaves_nothing_to_re
     assert statuses(fleet, "cluster-1")["enterprise-agent"][-1] == "failed"
     # Which only a refresh finds.
     fleet.core("cluster-1").delete_namespaced_secret("relay-identity-token-secret", "gloo-mesh")
-    done = converged(fleet)["cluster-1"]
+    done = changed(fleet.up())["cluster-1"]
     assert done.items() >= {"cluster-1-agent": "update", "cluster-1-relay-token": "create"}.items()
     assert statuses(fleet, "cluster-1")["enterprise-agent"][-1] == "deployed"
 
@@ -114,7 +113,7 @@ def test_a_release_that_failed_and_that_the_state_takes_for_done_is_finished(fle
     assert refused.returncode == 1
     assert codes(json.loads(refused.stdout)) == {"failed-release"}
     assert (done["code"], codes(done)) == (0, {"release-failed"})
-    assert converged(fleet)["cluster-1"] == {"cluster-1-addons-release": "update"}
+    assert changed(fleet.up()) == {"cluster-1": {"cluster-1-addons-release": "update"}}
     assert statuses(fleet, "cluster-1")["enterprise-agent-addons"][-1] == "deployed"
 
 
@@ -151,7 +150,8 @@ def test_what_the_clusters_have_and_the_state_lost_is_taken_in_and_nothing_is_ma
         "new-key was left while creating; it is dropped."
     ]
     assert secrets(fleet) == []
-    converged(fleet)
+    # Nothing was left by the tests before this one.
+    assert {name for names in converged(fleet).values() for name in names} <= {*begun, *lost}
     assert identities(fleet) == before
     assert secrets(fleet) == []
 
@@ -216,7 +216,7 @@ def test_an_up_whose_plugins_are_killed_while_helm_installs_is_recovered_and_fin
     fleet.lab.up(2)
     fleet.configure("workers", {"cluster-1": {}, "cluster-2": {}})
     with frozen(fleet.lab, "cluster-2"), up(fleet) as running:
-        awaited(lambda: "pending-install" in statuses(fleet, "cluster-2").get("enterprise-agent", []))
+        await_agent(fleet, running, "cluster-2", "pending-install")
         end(*plugins(running))
         assert running.wait(PATIENCE) == 1
 
@@ -278,7 +278,7 @@ def test_a_lost_management_cluster_is_rebuilt_under_the_same_trust_and_no_worker
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
     assert {name: fleet.secret("cluster-2", name) for name in trust} == trust
-    awaited(lambda: proof.gauges(fleet.api("cluster-2")).get("cluster-1") == {"pull": 1, "push": 1})
+    awaited(lambda: connected(fleet, "cluster-2") == {"cluster-1"})
     assert fleet.versions("cluster-1") == versions
     custom = client.CustomObjectsApi(fleet.api("cluster-2"))
     listed: Any = custom.list_namespaced_custom_object(
@@ -347,6 +347,12 @@ def up(fleet: Fleet) -> Iterator[subprocess.Popen[str]]:
             running.kill()
             for thread in reading:
                 thread.join()
+
+
+def await_agent(fleet: Fleet, running: subprocess.Popen[str], cluster: str, status: str) -> None:
+    """Wait until Helm is at a cluster's agent, which an up that ends before never is."""
+    awaited(lambda: status in statuses(fleet, cluster).get("enterprise-agent", []) or running.poll() is not None)
+    assert running.poll() is None
 
 
 def command_line(running: subprocess.Popen[str]) -> psutil.Process:

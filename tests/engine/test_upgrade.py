@@ -10,6 +10,7 @@ from kubernetes import client
 from lab import packages
 from lab.cluster import Event
 from lab.fleet import MANAGEMENT, Lab
+from tests.awaiting import awaited
 from tests.engine.fleet import Fleet, Report, changed
 
 pytestmark = [pytest.mark.engine, pytest.mark.lived_in_order]
@@ -46,6 +47,8 @@ def fleet(lab: Lab) -> Fleet:
         client.CustomObjectsApi(fleet.api(cluster)).create_namespaced_custom_object(
             group, version, "gloo-mesh", plural, custom
         )
+        # Until then it is written to.
+        awaited(lambda core=core, name=name: core.read_namespaced_pod(name, "gloo-mesh").status.phase == "Running")
     return fleet
 
 
@@ -107,6 +110,8 @@ def test_a_dead_worker_holds_up_itself_alone(fleet: Fleet, half: Report) -> None
 
     assert half["up"].returncode == 1
     assert set(report["unreachable"]) == {"cluster-2"}
+    assert "cluster-2 doesn't answer" in half["up"].stderr
+    assert report["errors"] == []
     assert report["clusters"]["cluster-2"]["changed"] == {}
     assert {"management", "cluster-1"} <= set(changed(report))
     assert image(fleet, MANAGEMENT, "enterprise-networking").endswith(":1.2.1")

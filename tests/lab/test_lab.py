@@ -4,10 +4,13 @@ import fcntl
 import ipaddress
 import json
 import os
+import random
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +20,8 @@ import pytest
 import yaml
 from kubernetes import client, config, utils
 
-from lab import LabError, cluster, kubeconfig
-from lab.cluster import COMPONENTS, STAND_IN, components, runs
+from lab import LabError, cluster, kubeconfig, toolbox
+from lab.cluster import ADDRESS, COMPONENTS, STAND_IN, Cluster, components, runs
 from lab.fleet import Lab
 from tests.awaiting import awaited
 
@@ -110,6 +113,27 @@ def test_a_server_that_cannot_start_is_reported_with_the_last_words_of_its_log(
             lab.up(workers=0)
     finally:
         lab.down()
+
+
+def test_clusters_of_two_labs_have_no_port_in_common_though_neither_runs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    toolbox.cache_folder().mkdir()
+    # Each would take the lowest.
+    monkeypatch.setattr(random, "sample", lambda ports, _: list(ports))
+    for step in ("_launch", "start", "_install"):
+        monkeypatch.setattr(Cluster, step, lambda *_: None)
+    monkeypatch.setattr(kubeconfig, "issue", lambda _: None)
+    ports: list[set[str]] = []
+    for root in (folder / "one", folder / "another"):
+        (root / "kwok").mkdir(parents=True)
+        (root / ADDRESS).write_text("127.0.0.1")
+        Cluster("cluster-1", root, {}, threading.Event()).create()
+        ports.append(set(re.findall(r"[Pp]ort: (\d+)", (root / "kwok/cluster-1.yaml").read_text())))
+
+    assert [len(found) for found in ports] == [7, 7]
+    assert ports[0].isdisjoint(ports[1])
 
 
 def test_two_commands_cannot_change_one_lab_at_once(lab: Lab) -> None:
