@@ -15,7 +15,6 @@ import ssl
 import subprocess
 import tempfile
 import urllib.parse
-import urllib.request
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -86,10 +85,16 @@ def connected(cluster: ClusterSettings) -> "ApiClient":
         # From Python 3.13 on its default wants key identifiers in certificates, which EKS' may lack; Go wants none.
         trust = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if settings.verify_ssl else ssl.CERT_NONE)
         trust.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        if not settings.ssl_ca_cert:
+        if settings.ssl_ca_cert:
+            trust.load_verify_locations(settings.ssl_ca_cert)
+        else:
             trust.load_default_certs()
+        if settings.cert_file:
+            trust.load_cert_chain(settings.cert_file, settings.key_file)
         api: Any = client.ApiClient(settings)
-        api.rest_client.pool_manager.connection_pool_kw["ssl_context"] = trust
+        # What the library loads for each connection, it would load into this one, which others use at the same time.
+        loaded = dict.fromkeys(("ca_certs", "cert_file", "key_file"))
+        api.rest_client.pool_manager.connection_pool_kw |= {**loaded, "ssl_context": trust}
         api.default_headers.update(_impersonated(user))
         return api
     except AccessError:
@@ -219,22 +224,24 @@ def _entries(section: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
 def _through(settings: Any, server: Mapping[str, Any]) -> None:
     """Take the proxy that Go would, with the password that may be in its address.
 
-    That is the kubeconfig's, which NO_PROXY doesn't overrule, or the environment's for the server's scheme.
+    That is the kubeconfig's, which NO_PROXY doesn't overrule, or the environment's for the server's scheme, which no
+    loopback address is reached through (golang.org/x/net/http/httpproxy).
     """
     from urllib3.util import make_headers
 
     proxy, called = str(server.get("proxy-url") or ""), "its proxy-url"
+    # Else the library would take ALL_PROXY.
+    settings.proxy = None
     if proxy:
         settings.no_proxy = ""
     else:
-        scheme = urllib.parse.urlsplit(str(server["server"])).scheme
-        proxy, called = urllib.request.getproxies_environment().get(scheme, ""), f"{scheme.upper()}_PROXY"
-        if proxy and "://" not in proxy:
+        there = urllib.parse.urlsplit(str(server["server"]))
+        called = f"{there.scheme.upper()}_PROXY"
+        proxy = os.environ.get(called) or os.environ.get(called.lower()) or ""
+        if not proxy or re.fullmatch(r"localhost|127\..*|::1", there.hostname or ""):
+            return
+        if "://" not in proxy:
             proxy = f"http://{proxy}"
-    # Else the library would take ALL_PROXY.
-    settings.proxy = None
-    if not proxy:
-        return
     parts = urllib.parse.urlsplit(proxy)
     # An unescaped slash in a password ends the host before it, and an error would repeat what it takes for a port.
     if (
@@ -243,8 +250,10 @@ def _through(settings: Any, server: Mapping[str, Any]) -> None:
         or not re.fullmatch(r"(\[.*\]|[^:]*)(:\d+)?", parts.netloc.rpartition("@")[2])
     ):
         _refuse(f"{called} is no address; special characters of a password have to be percent-encoded in it")
-    settings.proxy = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    if parts.username:
+    settings.proxy = proxy
+    # One of SOCKS is logged in to by its address alone.
+    if parts.username and not parts.scheme.startswith("socks"):
+        settings.proxy = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
         login = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
         settings.proxy_headers = make_headers(proxy_basic_auth=login)
 

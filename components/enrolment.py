@@ -23,7 +23,9 @@ def start_of_enrolment(cluster: ClusterSettings, namespace: str) -> pulumi.Resou
     """
 
     async def forget(_: pulumi.ResourceHookArgs) -> None:
-        await _forget(cluster, namespace)
+        await _forget(
+            cluster, namespace, f"What an earlier agent may have left on cluster {cluster.name} can't be removed"
+        )
 
     return pulumi.ResourceHook(f"{cluster.name}-start-of-enrolment", forget)
 
@@ -40,18 +42,17 @@ def end_of_enrolment(cluster: ClusterSettings, namespace: str) -> pulumi.Resourc
         # Of what a recovery took in, nothing is known; of a signing key not always anything.
         if not before[0] or all(old == new for old, new in zip(before, after, strict=False)):
             return
-        await _forget(cluster, namespace)
+        kept = f"The agent on cluster {cluster.name} would keep a certificate that the relay no longer takes"
+        await _forget(cluster, namespace, kept)
 
     return pulumi.ResourceHook(f"{cluster.name}-end-of-enrolment", forget)
 
 
-async def _forget(cluster: ClusterSettings, namespace: str) -> None:
+async def _forget(cluster: ClusterSettings, namespace: str, otherwise: str) -> None:
     secret = f"secret/{product.RELAY_CLIENT_SECRET}"
-    if kept := await asyncio.to_thread(removed, cluster, namespace, secret):
-        raise pulumi.RunError(
-            f"The agent on cluster {cluster.name} would keep a certificate that the relay doesn't take ({kept}). "
-            f"Mend that and run up again, or first: {cluster.kubectl} -n {namespace} delete {secret}"
-        )
+    if why := await asyncio.to_thread(removed, cluster, namespace, secret):
+        delete = f"{cluster.kubectl} -n {namespace} delete {secret}"
+        raise pulumi.RunError(f"{otherwise} ({why}). Mend that and run up again, or first: {delete}")
 
 
 def _issuer(inputs: Mapping[str, Any] | None) -> list[str]:

@@ -11,7 +11,7 @@ import base64
 import json
 import runpy
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -227,7 +227,9 @@ def recording(stack: str, config: Mapping[str, str], secret: list[str], *, opaqu
         settings.configure(before)
         asyncio.set_event_loop(None)
         for made in (loop, *recorder.loops):
-            made.close()
+            # One of the SDK's threads may still be at work when the program has failed.
+            with suppress(RuntimeError):
+                made.close()
 
 
 def recorded(stack: str, config: Mapping[str, object], secret: Collection[str]) -> list[Registered]:

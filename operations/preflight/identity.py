@@ -64,7 +64,9 @@ def locked_out(caller: Caller, subjects: Sequence[AdminSubject], where: str) -> 
         return None
     # Everybody is in the others, or every pod's account.
     groups = [
-        group for group in sorted(caller.groups) if not re.match(r"system:(authenticated|serviceaccounts)", group)
+        group
+        for group in sorted(caller.groups)
+        if not re.fullmatch(r"system:(authenticated(:.*)?|serviceaccounts)", group)
     ]
     return (
         f"{where} takes you for {caller.user}, which gloo-mesh:rbac.adminSubjects ({', '.join(map(_named, subjects))}) "

@@ -106,8 +106,10 @@ def test_a_protected_root_is_kept_though_a_worker_is_dead(fleet: Fleet) -> None:
         for name in ("server", "signing")
     }
     fleet.configure("pki", {"source": "supplied", "root": {"secret": "root"}, **pairs})
+    trusted = fleet.secret(MANAGEMENT, "relay-root-tls-secret")
     with stopped(fleet.lab):
         done = fleet.run("up", "--yes", "--json")
+    after = known(fleet), fleet.secret(MANAGEMENT, "relay-root-tls-secret")
     for key in ("pki", *pems):
         fleet.configure(key, None)
     fleet.configure("protect", False)
@@ -116,7 +118,7 @@ def test_a_protected_root_is_kept_though_a_worker_is_dead(fleet: Fleet) -> None:
     assert done.returncode == 1
     assert set(json.loads(done.stdout)["unreachable"]) == {SICK}
     assert "protect" in done.stderr
-    assert known(fleet) == before
+    assert after == (before, trusted)
 
 
 def test_a_dead_workers_namespaces_that_change_hands_stay(fleet: Fleet) -> None:

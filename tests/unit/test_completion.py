@@ -1,17 +1,21 @@
 """What is still registered when something fails, while the engine goes on: everything that doesn't need it."""
 
+import asyncio
 import gc
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
+import pulumi
 import pytest
 from pulumi.runtime import mocks
 from pulumi.runtime.proto import resource_pb2
 from pulumi.runtime.stack import ResourceRegistrationFailed
 
 from operations import program
+from tests.awaiting import awaited
 from tests.unit.conftest import Run
 
 
@@ -66,3 +70,20 @@ def test_a_dead_worker_of_a_first_up_holds_up_itself_alone(
     assert "cluster-2-agent" in {registered.name for registered in missing}
     of_others = [r.name for r in missing if "cluster-2" not in (r.provider, r.name.removesuffix("-registration"))]
     assert sorted(of_others) == ["fleet-record", "virtual-mesh-mesh"]
+
+
+def test_why_a_program_failed_is_told_though_a_thread_of_the_sdks_is_still_at_work() -> None:
+    at_work = asyncio.new_event_loop()
+    thread = threading.Thread(target=at_work.run_forever, daemon=True)
+    thread.start()
+
+    def failing() -> None:
+        with program.recording("test", {}, []) as recorder:
+            awaited(at_work.is_running)
+            recorder.loops.append(at_work)
+            raise pulumi.RunError("no address")
+
+    with pytest.raises(pulumi.RunError, match="no address"):
+        failing()
+    at_work.call_soon_threadsafe(at_work.stop)
+    thread.join()

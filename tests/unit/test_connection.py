@@ -178,8 +178,9 @@ def test_a_proxys_password_is_not_repeated(cluster: Callable[..., ClusterSetting
 
 
 def test_a_clients_key_lies_where_it_is_found_after_a_kill(cluster: Callable[..., ClusterSettings]) -> None:
-    key = base64.b64encode(secrets.token_bytes()).decode()
-    user = {"client-certificate-data": key, "client-key-data": key}
+    made = ROOT.client("anna")
+    pems = {"client-certificate-data": made.pem, "client-key-data": made.key_pem}
+    user = {key: base64.b64encode(pem.encode()).decode() for key, pem in pems.items()}
     settings: Any = connection.connected(cluster(user, server="https://127.0.0.1:9")).configuration
 
     folder = Path(settings.key_file).parent

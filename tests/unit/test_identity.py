@@ -44,7 +44,14 @@ def test_a_refusal_names_identity_subjects_cluster_and_what_to_add(caller: Calle
         assert part in told
 
 
-@pytest.mark.parametrize(("caller", "offered"), [(ANN, "ops"), (CI, "none")])
+@pytest.mark.parametrize(
+    ("caller", "offered"),
+    [
+        (ANN, "ops"),
+        (CI, "none"),
+        (Caller("ci", CI.groups | {"system:serviceaccounts:ci"}), "system:serviceaccounts:ci"),
+    ],
+)
 def test_no_group_is_offered_that_everybody_is_in(caller: Caller, offered: str) -> None:
     _, remedy = locked_out(caller, [subject("User", "bob")], WHERE) or ("", "")
 

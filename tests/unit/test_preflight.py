@@ -103,6 +103,11 @@ def _plain(value: Any) -> str:
         # As Helm has it: what a cloud appends is a pre-release.
         ("v1.27.3-gke.100", ">=1.17", False),
         ("v1.27.3-gke.100", ">=1.17-0", True),
+        ("v1.27.3-gke.100", "*", False),
+        ("v1.27.3-gke.100", ">=1.17 || >=1.18-0 <1.20", False),
+        ("v1.24.0-eks-bc4871b", ">=1.17.0-0 <=1.23", False),
+        ("v1.24.0-eks-bc4871b", ">1.23 >=1.17-0", True),
+        ("v1.24.0-eks-bc4871b", "~1.23-0", False),
         ("v1.21.5-eks-bc4871b", ">=1.17.0-0 <1.24.0", True),
         ("v1.25.5-eks-bc4871b", ">=1.17.0-0 <1.24.0", False),
         ("v1.21.5-eks-bc4871b", ">=1.17.0-0 <1.20.0 || <1.24.0", False),

@@ -186,7 +186,7 @@ def test_an_agent_starts_on_no_cluster_where_an_earlier_ones_certificate_cant_be
     )
 
     # The test's kubeconfig leads nowhere.
-    with pytest.raises(pulumi.RunError, match="The agent on cluster cluster-1 would keep a certificate"):
+    with pytest.raises(pulumi.RunError, match="What an earlier agent may have left on cluster cluster-1 can't be"):
         asyncio.run(asked)
 
 
