@@ -154,7 +154,7 @@ ENTRIES: dict[str, Callable[[Fleet], dict[str, Any]]] = {
 def test_a_worker_that_cant_be_entered_is_told_by_its_cause(
     code: str, fleet: Fleet, looker: Looker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "LOGIN_SECONDS", 1)
+    monkeypatch.setattr(connection, "LOGIN_SECONDS", 3)
     path = edited(fleet.lab.kubeconfig, code, "cluster-1", **ENTRIES[code](fleet))
 
     assert looker.told({"workers": {"cluster-1": {"kubeconfig": path}, "cluster-2": {}}}) == [(code, "cluster-1")]
