@@ -42,7 +42,10 @@ def config_map(name: str, **data: str) -> Any:
     return {"metadata": {"name": name}, "data": data}
 
 
-def test_nobody_comes_in_without_the_deployers_certificate(lab: Lab, proxy: Proxy) -> None:
+def test_nobody_comes_in_without_the_deployers_certificate(
+    lab: Lab, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("no_proxy", "*")
     server = yaml.safe_load(proxy.kubeconfig.read_text())["clusters"][0]["cluster"]["server"]
     trust = ssl.create_default_context(cafile=lab.root / "kwok/clusters" / MANAGEMENT / "pki/ca.crt")
 

@@ -7,7 +7,6 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -20,10 +19,10 @@ from lab import proof
 from lab.fleet import MANAGEMENT, Lab
 from tests.authority import AUTHORITY, CLIENT, DAY, Made, root
 from tests.awaiting import awaited
+from tests.lab import test_seed_flow
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, test_seed_flow.WITH_OPENSSL]
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks/seed-flow.sh"
 NAMESPACE = "gloo-mesh"
 WORKERS = ("cluster-1", "cluster-2")
 WORKER = "cluster-2"
@@ -107,19 +106,16 @@ def streams(fleet: Fleet, worker: str = WORKER) -> dict[str, int] | None:
 
 
 @pytest.fixture(scope="module")
-def installed(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Fleet:
-    variables = {
-        **lab.environment(),
-        "KUBECONFIG": str(lab.kubeconfig),
-        "CHARTS": str(lab.packages),
-        "VERSION": "1.2.9",
-        "LICENSE": "a licence",
-        "PARALLEL": "1",
-        "TMPDIR": str(tmp_path_factory.mktemp("temporary")),
-    }
-    done = subprocess.run([SCRIPT, str(len(WORKERS))], env=variables, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def run(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> test_seed_flow.Run:
+    return test_seed_flow.install(lab, tmp_path_factory, parallel="1")
+
+
+@pytest.fixture(scope="module")
+def installed(lab: Lab, run: test_seed_flow.Run) -> Fleet:
     return Fleet(lab)
+
+
+class TestSideBySide(test_seed_flow.Installed): ...
 
 
 @pytest.fixture

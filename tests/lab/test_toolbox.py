@@ -55,6 +55,8 @@ def shop() -> Iterator[Shop]:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache and pins of the test's own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    # What is downloaded here is on loopback.
+    monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(toolbox, "PINS", tmp_path / "pins")
     for name in ("tool", "other"):
         (tmp_path / "pins" / name).mkdir(parents=True)

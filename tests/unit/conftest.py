@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import yaml
 from pulumi.runtime.mocks import MockResourceArgs
@@ -17,6 +18,16 @@ from components.charts import Chart, digest, read_lock, required, write_lock
 from components.settings import ClusterSettings, ConfigurationError, Settings
 from operations import everywhere, program
 from operations.program import Recorder, Registered, is_secret
+
+# On a busy machine an example may take any time, and what fails must fail again.
+hypothesis.settings.register_profile(
+    "steady",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("steady")
 
 LICENSE = "licence-canary-4711"
 VERSION = dict.fromkeys(

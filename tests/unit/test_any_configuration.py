@@ -6,7 +6,7 @@ from typing import Any
 
 import pulumi
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.settings import ConfigurationError, Settings
@@ -183,13 +183,7 @@ def test_what_is_damaged_was_whole(deploy: Callable[..., Run], name: str) -> Non
 
 
 @pytest.mark.usefixtures("config")
-@settings(
-    max_examples=150,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@settings(max_examples=150)
 @given(damage=damaged())
 def test_any_configuration_is_deployed_or_refused_in_sentences(
     deploy: Callable[..., Run], damage: dict[str, Any]

@@ -8,7 +8,7 @@ pytest_plugins = ["pytester"]
 BOUNDED = """
 from tests import bounded
 
-bounded.SECONDS = 1
+bounded.SECONDS = 2
 
 def pytest_configure(config):
     config.pluginmanager.register(bounded)
@@ -26,7 +26,7 @@ from tests.bounded import unbounded
 @pytest.fixture(scope="module")
 def lab():
     with unbounded():
-        time.sleep(1.5)
+        time.sleep(3)
     yield
     Path("taken-away").touch()
 
@@ -51,8 +51,8 @@ def test_what_hangs_fails_and_is_taken_down_and_the_next_test_runs(
     pytester.makeconftest(BOUNDED)
     pytester.makepyfile(test_hanging=HANGING)
 
-    done = pytester.runpytest_subprocess("-p", "no:cacheprovider", *options, timeout=30)
+    done = pytester.runpytest_subprocess("-p", "no:cacheprovider", *options, timeout=120)
 
     done.assert_outcomes(failed=1, errors=1, passed=1)
-    assert "It hangs: it has not ended after 1 s." in done.stdout.str()
+    assert "It hangs: it has not ended after 2 s." in done.stdout.str()
     assert (pytester.path / "taken-away").exists()

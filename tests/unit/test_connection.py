@@ -52,9 +52,9 @@ def why(cluster: ClusterSettings) -> str:
 def test_a_plugin_that_hangs_is_given_up_and_ended_with_all_it_started(
     cluster: Callable[..., ClusterSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "LOGIN_SECONDS", 1)
+    monkeypatch.setattr(connection, "LOGIN_SECONDS", 3)
 
-    with pytest.raises(connection.HangingLoginError, match="credential plugin login hasn't answered within 1 s"):
+    with pytest.raises(connection.HangingLoginError, match="credential plugin login hasn't answered within 3 s"):
         connection.connected(cluster(plugin("sleep 4711 & echo $! > child; wait")))
 
     child = int(Path("child").read_text())
@@ -65,7 +65,7 @@ def test_a_plugin_that_hangs_is_given_up_and_ended_with_all_it_started(
 def test_a_plugin_that_hangs_is_given_up_though_what_it_left_behind_holds_its_output(
     cluster: Callable[..., ClusterSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "LOGIN_SECONDS", 1)
+    monkeypatch.setattr(connection, "LOGIN_SECONDS", 3)
 
     with pytest.raises(connection.HangingLoginError):
         connection.connected(cluster(plugin("setsid sleep 60 & echo $! > child; wait")))

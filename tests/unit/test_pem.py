@@ -336,7 +336,7 @@ def test_text_around_the_blocks_is_not_handed_on() -> None:
     assert pem.anchor_pem(f"Bag Attributes\n  secret: canary\n{ROOT.pem}") == ROOT.pem
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @example(at=80, text="0", cut=1)
 @given(at=st.integers(0, len(ROOT.pem)), text=st.text(max_size=5), cut=st.integers(0, 40))
 def test_a_damaged_pem_is_a_sentence_or_nothing(at: int, text: str, cut: int) -> None:

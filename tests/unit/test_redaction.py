@@ -5,7 +5,7 @@ import json
 import os
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from components.values_digest import MASKED
@@ -43,7 +43,6 @@ def test_one_line_of_a_key_is_enough_to_be_found() -> None:
         assert KNOWN.found(KNOWN.text(text).encode()) == []
 
 
-@settings(deadline=None)
 @example(values=["abbbbb", "bbbbba"], text="abbbbba")
 @given(values=st.lists(st.text("ab", min_size=6, max_size=12), max_size=4), text=st.text("ab", max_size=60))
 def test_whatever_is_part_of_a_known_value_goes_and_nothing_else(values: list[str], text: str) -> None:

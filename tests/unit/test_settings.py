@@ -8,7 +8,7 @@ from typing import Any
 import pulumi
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.settings import ConfigurationError, Settings
@@ -309,7 +309,7 @@ values = st.recursive(
 keys = st.sampled_from([field.alias or name for name, field in Settings.model_fields.items()])
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300)
 @given(change=st.dictionaries(keys | st.text(max_size=8), values, max_size=3))
 def test_any_configuration_is_accepted_or_refused_in_sentences(config: dict[str, Any], change: dict[str, Any]) -> None:
     told = ["."]

@@ -11,12 +11,7 @@ import pytest
 from kubernetes import client, config
 
 from lab.fleet import Lab
-from tests.engine.providers.trial import (
-    CLUSTER,
-    Connect,
-    Core,
-    Trial,
-)
+from tests.engine.providers.trial import CLUSTER, Connect, Core, Trial
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +39,9 @@ def namespace(core: Core) -> Iterator[str]:
 
 @pytest.fixture
 def trial(environment: None, namespace: str, request: pytest.FixtureRequest) -> Iterator[Trial]:
-    """A stack named after the test; what it made is removed, before the namespace is."""
+    """A stack named after the test; what it made in the namespace goes with that."""
     trial = Trial(request.node.name.removeprefix("test_")[:60])
     yield trial
-    trial.destroy()
     shutil.rmtree(trial.stack.workspace.work_dir)
 
 

@@ -547,3 +547,6 @@ def test_a_custom_resource_waits_for_its_kind(trial: Trial, connect: Connect, na
 
     trial.up(program)
     assert trial.up(program, refresh=True) == {}
+
+    # The kind isn't the namespace's.
+    trial.destroy()
