@@ -37,10 +37,12 @@ class Unanswered(Exception):  # noqa: N818 - what happened, not whose fault it i
 class Refused(Exception):  # noqa: N818
     """The API server's own answer."""
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
+    def __init__(self, status: int, reason: str, message: str, asked: str = "") -> None:
         super().__init__(message)
         self.status = status
         self.reason = reason
+        self.asked = asked
+        """The request, such as `GET /api/v1/nodes`."""
 
 
 def silence(error: Exception) -> str:
@@ -93,7 +95,7 @@ class Api:
         """What answers in plain text, such as a pod's log, or a Service behind the API server's own proxy."""
         answer, content = self._answer("GET", path, None, {}, accept="*/*", seconds=seconds)
         if answer.status >= 400:
-            raise Refused(answer.status, str(answer.reason), str(answer.reason))
+            raise Refused(answer.status, str(answer.reason), str(answer.reason), f"GET {path}")
         return content.decode(errors="replace")
 
     def forwarded(self, namespace: str, pod: str, port: int, path: str) -> str:
@@ -177,7 +179,7 @@ class Api:
             document = {}
         if answer.status >= 400 or not document:
             why = document.get("reason") or str(answer.reason)
-            raise Refused(answer.status, why, document.get("message") or why)
+            raise Refused(answer.status, why, document.get("message") or why, f"{method} {path}")
         return document
 
     def _answer(self, method: str, path: str, body: Any, query: dict[str, str], **options: Any) -> tuple[Any, bytes]:

@@ -12,7 +12,7 @@ from components import product
 from components.connection import reason
 from components.settings import MANAGEMENT, ClusterSettings, Settings
 from operations import everywhere
-from operations.api import Api, Unanswered
+from operations.api import Api, Refused, Unanswered
 from operations.check import certificates, definitions, hand_changes, mesh, relay, releases, workloads
 from operations.check.relay import Gauges
 from operations.check.view import Fleet, View
@@ -175,9 +175,11 @@ def _between(fleet: Fleet, seen: dict[str, Cluster]) -> Iterator[Finding]:
 
 def _unseen(fleet: Fleet, name: str, error: Exception) -> Finding:
     cluster = next(cluster for cluster in fleet.settings.clusters if cluster.name == name)
+    # Whoever lacks a right has to know which, and the server's own words may be long.
+    asked = f"{error.asked}: " if isinstance(error, Refused) else ""
     return UNSEEN.found(
         name,
-        f"The cluster (context {cluster.context}) couldn't be looked at: {reason(error)}.",
+        f"The cluster (context {cluster.context}) couldn't be looked at: {asked}{reason(error)}.",
         f"{cluster.kubectl} get --raw /readyz",
     )
 

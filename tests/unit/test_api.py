@@ -41,7 +41,7 @@ def test_whatever_a_proxy_answers_is_a_refusal(api: Api, server: Server, status:
     with pytest.raises(Refused) as refused:
         api.enter()
 
-    assert refused.value.status == status
+    assert (refused.value.status, refused.value.asked) == (status, "GET /version")
 
 
 def test_a_server_that_stays_busy_is_given_up(api: Api, server: Server) -> None:

@@ -1,5 +1,6 @@
 """What a check makes of what it sees, where a lab can't show it."""
 
+import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,6 +14,7 @@ from components import product
 from components.settings import Settings
 from components.settings.pem import end, fingerprint
 from components.values_digest import digest
+from lab.plugins import REPOSITORY
 from operations import everywhere
 from operations.api import Refused, Unanswered
 from operations.check import certificates, check, definitions, hand_changes, relay, releases, workloads
@@ -27,6 +29,7 @@ from operations.releases import Deployed
 from tests import authority
 from tests.relay import Relay, self_signed
 from tests.unit.stored import record
+from tests.unit.test_pages import blocks
 
 METRICS = """\
 # HELP relay_push_clients_connected a gauge
@@ -69,7 +72,7 @@ class Answers:
         return [item["metadata"] for item in found["items"]] if found else []
 
     def collection(self, api_version: str, kind: str, namespace: str) -> str:
-        return f"/apis/{api_version}/namespaces/{namespace}/{kind.lower()}"
+        return f"/apis/{api_version}/namespaces/{namespace}/{kind.lower().removesuffix('s')}s"
 
     def tried(self, *_: Any) -> Any:
         raise Refused(403, "Forbidden", "no")
@@ -171,6 +174,68 @@ def test_a_management_cluster_that_failed_its_first_look_is_not_seen_though_it_a
 
     assert codes(check("test", fleet.settings).findings) == [("cluster-not-seen", "management")]
     assert asked == [["management"], ["cluster-1", "cluster-2"]]
+
+
+def test_a_refused_look_is_told_with_what_was_asked(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = Refused(403, "Forbidden", "no", "GET /api/v1/namespaces/gloo-mesh/services")
+    monkeypatch.setattr(everywhere, "look", lambda asked, *_: Looked({}, {it.name: refused for it in asked}))
+
+    assert ": GET /api/v1/namespaces/gloo-mesh/services: no." in check("test", fleet.settings).findings[0].what
+
+
+VERSIONS = {"Deployment": "apps/v1", "Settings": "settings.mesh.gloo.solo.io/v1"}
+VERSIONS |= {"Dashboard": VERSIONS["Settings"], "ValidatingWebhookConfiguration": "admissionregistration.k8s.io/v1"}
+VERSIONS |= dict.fromkeys(("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"), "rbac.authorization.k8s.io/v1")
+
+
+def test_the_page_has_roles_for_what_a_check_reads_and_nothing_else(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for archive in Path("charts").glob("*.tgz"):
+        archive.unlink()
+    kinds = [*hand_changes.NAMESPACED, *hand_changes.CLUSTER_WIDE, "Settings", "Dashboard"]
+    made = [{"apiVersion": VERSIONS.get(kind, "v1"), "kind": kind, "metadata": {"name": "agent"}} for kind in kinds]
+    manifest = yaml.safe_dump_all(it | {"spec": {}} for it in made)
+    release = record(1, manifest=manifest, info={"description": product.RELEASE_DESCRIPTION})
+    release["metadata"]["name"] = "sh.helm.release.v1.x.v1"
+    changed = deployment(replicas=3)
+    changed["metadata"]["generation"] = 0
+    asked: set[tuple[bool, str, str, str]] = set()
+
+    def look(clusters: list[Any], at: Callable[[Any, Any], Any], _seconds: float) -> Looked[Any]:
+        seen: dict[str, Any] = {}
+        for cluster in clusters:
+            release["metadata"]["labels"]["name"] = cluster.release
+            api = Answers({"/api/v1/namespaces/gloo-mesh/secrets": [release], **RELAY})
+            api.found["/api/v1/namespaces/gloo-mesh-addons/secrets"] = []
+            api.found["/apis/apps/v1/namespaces/gloo-mesh/deployments"] = [changed]
+            seen[cluster.name] = at(cluster, api)
+            asked.update(map(_right, api.asked))
+        return Looked(seen, {})
+
+    monkeypatch.setattr(everywhere, "look", look)
+    check("test", fleet.settings)
+
+    # What only an edited CRD, and a relay that runs, are asked for.
+    asked.add((False, "apiextensions.k8s.io", "customresourcedefinitions", "get"))
+    asked |= {(True, "", "pods/portforward", verb) for verb in ("get", "create")}
+    asked.add((True, "", "services/proxy", "get"))
+    (block,) = blocks(REPOSITORY / "docs/runbooks/permissions.md", "yaml")
+    assert asked == {
+        (role["metadata"]["name"] == "gloo-mesh-check-namespace", group, resource, verb)
+        for role in yaml.safe_load_all(block)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def _right(path: str) -> tuple[bool, str, str, str]:
+    """What a path takes: whether in a namespace alone, group, resource and verb."""
+    found = re.fullmatch(r"/(?:api|apis/([^/]+))/\w+(/namespaces/[^/]+)?/([^/]+)(/[^/]+)?", path)
+    assert found, path
+    return bool(found[2]), found[1] or "", found[3], "get" if found[4] else "list"
 
 
 NAMED = {"project": "p", "stack": "s", "version": "1"}
