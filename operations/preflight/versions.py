@@ -21,7 +21,7 @@ CRD_API = Kind("crd-api-version", "The API server no longer knows the kind of th
 
 V1BETA1_ENDS = Version(1, 22, 0)
 _PART = re.compile(
-    r"(>=|=>|<=|=<|!=|~>|[=<>~^])?\s*v?(\d+|[xX*])(?:\.(\d+|[xX*]))?(?:\.(\d+|[xX*]))?(?P<prerelease>-[\w.-]+)?(?:\+\S+)?"
+    r"(>=|=>|<=|=<|!=|~>|[=<>~^])?\s*v?(\d+|[xX*])(?:\.(\d+|[xX*]))?(?:\.(\d+|[xX*]))?(-[\w.-]+)?(?:\+\S+)?"
 )
 
 
@@ -62,38 +62,39 @@ def _all(version: Version, constraint: str) -> bool:
     # 1.17 - 1.23 is a range, where 1.17-0 is a pre-release.
     spread = re.sub(r"(\S+)\s+-\s+(\S+)", r">=\1 <=\2", constraint.strip())
     parts = [part for part in re.split(r"[,\s]+", re.sub(r"([<>=~^!]+)\s+", r"\1", spread)) if part]
-    if not parts:
+    matches = [match for part in parts if (match := _PART.fullmatch(part))]
+    if not parts or len(matches) < len(parts):
         raise ValueError(constraint)
-    # Helm keeps a server's pre-release, such as 1.27.3-gke.100, out of a range of which no end names one.
-    named = any(match and match["prerelease"] for match in map(_PART.fullmatch, parts))
-    return all([_one(version, part) for part in parts]) and (named or not version.prerelease)
+    # Helm keeps a server's pre-release, such as 1.27.3-gke.100, out of a range in which, since 3.19, no part names one.
+    if version.prerelease and not any(match[5] for match in matches):
+        return False
+    return all(_one(version, match) for match in matches)
 
 
-def _one(version: Version, part: str) -> bool:
-    match = _PART.fullmatch(part)
-    if match is None:
-        raise ValueError(part)
+def _one(version: Version, match: re.Match[str]) -> bool:
     operator, *numbers, prerelease = match.groups()
     given = [int(number) for number in _until_wildcard(numbers)]
     if not given:
         return True
     low = Version(*[*given, 0, 0][:3], prerelease=(prerelease or "-")[1:] or None)
     above = _above(low, operator or "=", given)
+    # A pre-release of what comes above is above, too.
+    below = version.finalize_version() < above
     match operator or "=":
         case ">=" | "=>":
             return version >= low
         case ">":
-            return version >= above if len(given) < 3 else version > low
+            return not below if len(given) < 3 else version > low
         case "<":
             return version < low
         case "<=" | "=<":
-            return version < above if len(given) < 3 else version <= low
+            return below if len(given) < 3 else version <= low
         case "!=":
-            return not low <= version < above if len(given) < 3 else version != low
+            return not (low <= version and below) if len(given) < 3 else version != low
         case "=" if len(given) == 3:
             return version == low
         case _:
-            return low <= version < above
+            return low <= version and below
 
 
 def _until_wildcard(numbers: list[str | None]) -> Iterator[str]:

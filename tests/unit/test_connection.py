@@ -4,7 +4,6 @@ import base64
 import dataclasses
 import json
 import os
-import secrets
 import ssl
 import tempfile
 from collections.abc import Callable
