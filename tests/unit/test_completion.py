@@ -79,6 +79,7 @@ def test_why_a_program_failed_is_told_though_a_thread_of_the_sdks_is_still_at_wo
 
     def failing() -> None:
         with program.recording("test", {}, []) as recorder:
+            program.drained(lambda: None)
             awaited(at_work.is_running)
             recorder.loops.append(at_work)
             raise pulumi.RunError("no address")
