@@ -43,6 +43,13 @@ def credential(**status: str) -> str:
     return f"echo '{json.dumps(answer)}'"
 
 
+def anna() -> dict[str, str]:
+    """A user who logs in by a client certificate."""
+    made = ROOT.client("anna")
+    pems = {"client-certificate-data": made.pem, "client-key-data": made.key_pem}
+    return {key: base64.b64encode(pem.encode()).decode() for key, pem in pems.items()}
+
+
 def why(cluster: ClusterSettings) -> str:
     """Why it doesn't answer, as people read it; empty when it does."""
     return connection.reason(silent) if (silent := unreachable([cluster]).get("management")) else ""
@@ -176,11 +183,26 @@ def test_a_proxys_password_is_not_repeated(cluster: Callable[..., ClusterSetting
     assert CANARY not in told
 
 
+def test_a_clients_certificate_is_loaded_once_as_threads_share_what_it_is_loaded_into(
+    cluster: Callable[..., ClusterSettings],
+) -> None:
+    api: Any = connection.connected(cluster(anna(), server="https://127.0.0.1:9"))
+
+    loaded_for_each_connection = ("ca_certs", "cert_file", "key_file")
+    assert [api.rest_client.pool_manager.connection_pool_kw[key] for key in loaded_for_each_connection] == [None] * 3
+
+
+def test_no_proxy_of_the_environment_leads_to_a_loopback_address(
+    cluster: Callable[..., ClusterSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached = cluster({})
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+
+    assert why(reached) == ""
+
+
 def test_a_clients_key_lies_where_it_is_found_after_a_kill(cluster: Callable[..., ClusterSettings]) -> None:
-    made = ROOT.client("anna")
-    pems = {"client-certificate-data": made.pem, "client-key-data": made.key_pem}
-    user = {key: base64.b64encode(pem.encode()).decode() for key, pem in pems.items()}
-    settings: Any = connection.connected(cluster(user, server="https://127.0.0.1:9")).configuration
+    settings: Any = connection.connected(cluster(anna(), server="https://127.0.0.1:9")).configuration
 
     folder = Path(settings.key_file).parent
     assert folder.name.startswith(f"gloo-mesh-run-{os.getpid()}-")
