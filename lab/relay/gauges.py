@@ -15,16 +15,22 @@ class Gauges:
 
     def __init__(self) -> None:
         """No cluster has been heard of."""
-        self._open: dict[str, Counter[str]] = {method: Counter() for method in NAMES}
+        self._open: dict[str, Counter[str]]
+        self.forget()
+
+    def forget(self) -> None:
+        """Have heard of no cluster, as a pod that has just started; what is still open counts no longer."""
+        self._open = {method: Counter() for method in NAMES}
 
     @contextmanager
     def connected(self, method: str, cluster: str) -> Iterator[None]:
         """A cluster's stream is open; afterwards it counts as nought, and is still known."""
-        self._open[method][cluster] += 1
+        streams = self._open[method]
+        streams[cluster] += 1
         try:
             yield
         finally:
-            self._open[method][cluster] -= 1
+            streams[cluster] -= 1
 
     def text(self) -> str:
         """All of them as Prometheus reads them."""

@@ -93,8 +93,12 @@ class Fleet:
         key: Any = serialization.load_pem_private_key(held["tls.key"].encode(), None)
         return Made(x509.load_pem_x509_certificate(held["tls.crt"].encode()), key)
 
+    def says(self, cluster: str) -> str:
+        """Everything that a cluster's relay or agent has said."""
+        return (self.lab.root / f"kwok/clusters/{cluster}/logs/relay.log").read_text()
+
     def agent_says(self) -> str:
-        return (self.lab.root / f"kwok/clusters/{WORKER}/logs/relay.log").read_text()
+        return self.says(WORKER)
 
     def process(self, cluster: str, name: str) -> psutil.Process:
         (row,) = [row for row in self.lab.status() if row["cluster"] == cluster]
@@ -347,6 +351,17 @@ def test_a_relay_scaled_away_drops_its_agents_and_they_come_back(fleet: Fleet) -
     fleet.scale(MANAGEMENT, "enterprise-networking", 1)
 
     awaited(lambda: fleet.gauges() == {worker: CONNECTED for worker in WORKERS})
+
+
+def test_a_relays_next_pod_knows_only_who_has_come_to_it(fleet: Fleet) -> None:
+    fleet.scale(WORKER, "enterprise-agent", 0)
+    awaited(lambda: streams(fleet) == ABSENT)
+
+    fleet.scale(MANAGEMENT, "enterprise-networking", 0)
+    awaited(lambda: fleet.says(MANAGEMENT).rstrip().endswith("serves no longer"))
+    fleet.scale(MANAGEMENT, "enterprise-networking", 1)
+
+    awaited(lambda: fleet.gauges() == {"cluster-1": CONNECTED})
 
 
 def test_behind_a_node_port_the_relay_answers_on_every_node(fleet: Fleet) -> None:
