@@ -1,7 +1,6 @@
-"""What the tests of every room share: a lab of their own, and the end of a file whose tests go on from each other."""
+"""What the tests of every room share: a lab, and the end of a file whose tests go on from each other."""
 
 import signal
-import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from lab import plugins
 from lab.fleet import Lab
 from tests import bounded
+from tests.labs import StandingLab
 
 FAILED = pytest.StashKey[dict[Path, str]]()
 """By file, its first failure."""
@@ -38,24 +38,43 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"It goes on from {failed}, which failed.")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that need as many workers as the ones before find them running; those without a lab fill the end."""
+
+    def workers(item: pytest.Item) -> int:
+        on_clusters = {"engine", "lab"} & {mark.name for mark in item.iter_markers()}
+        return _workers(item.module) if on_clusters else -1  # type: ignore[attr-defined]
+
+    items.sort(key=workers, reverse=True)
+
+
 def pytest_report_header() -> str:
     """Real plugins or stand-ins: a run on stand-ins must not pass for more."""
     return plugins.describe()
 
 
+@pytest.fixture(scope="session")
+def standing_lab() -> Iterator[StandingLab]:
+    """What the files of this process hand on."""
+    standing = StandingLab()
+    try:
+        yield standing
+    finally:
+        standing.take_down()
+
+
 @pytest.fixture(scope="module")
-def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """A fresh lab, gone again after the module; only the tool cache is shared.
+def lab(request: pytest.FixtureRequest, standing_lab: StandingLab) -> Iterator[Lab]:
+    """A lab on which nothing has been done.
 
     It has two workers, or as many as the module's LAB_WORKERS says.
     """
-    # Not pytest's own folder: its long name would bring socket paths below it to the system's limit.
-    with tempfile.TemporaryDirectory(prefix="lab-") as folder:
-        lab = Lab(Path(folder) / "lab")
-        try:
-            # The first on a machine builds its tools.
-            with bounded.unbounded():
-                lab.up(getattr(request.module, "LAB_WORKERS", 2))
-            yield lab
-        finally:
-            lab.down()
+    failed = request.session.testsfailed
+    yield standing_lab.hand(_workers(request.module))
+    if request.session.testsfailed > failed:
+        # The next file's failures would be this one's.
+        standing_lab.take_down()
+
+
+def _workers(module: object) -> int:
+    return getattr(module, "LAB_WORKERS", 2)

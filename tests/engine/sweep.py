@@ -18,7 +18,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -34,6 +33,7 @@ from lab.cluster import components, end, end_family, runs
 from lab.fleet import MANAGEMENT, Lab
 from lab.proxy import Moment, Proxy, Write
 from tests.engine.fleet import Fleet, Report, changed
+from tests.snapshot import Snapshot
 
 Run = Literal["first", "upgrade"]
 VERSIONS: dict[Run, str] = {"first": "1.2.0", "upgrade": "1.2.1"}
@@ -121,6 +121,7 @@ class Sweep:
         )
         self.writes: dict[Run, list[Write]] = {}
         self.endings: dict[Run, Ending] = {}
+        self._held: dict[Run, list[Snapshot]] = {}
 
     def learn(self) -> None:
         """Run undisturbed what the points will disturb: what is written, and what there is in the end."""
@@ -271,45 +272,18 @@ class Sweep:
 
     def _keep(self, run: Run) -> None:
         """Note what the clusters and the backend hold, as the start of a run."""
-        with self._still():
-            for place, kept in self._places(run):
-                shutil.copytree(place, kept)
+        self._held[run] = [Snapshot(self.lab, cluster) for cluster in self.lab.clusters()]
+        shutil.copytree(self.lab.root / "state", self.lab.root / "kept" / run)
 
     def _put_back(self, run: Run) -> None:
         shutil.rmtree(self.fleet.scratch)
         self.fleet.scratch.mkdir()
-        with self._stopped():
-            for place, kept in self._places(run):
-                shutil.rmtree(place)
-                shutil.copytree(kept, place)
-
-    def _places(self, run: Run) -> list[tuple[Path, Path]]:
-        kept = self.lab.root / "kept" / run
-        return [
-            (self.lab.root / "state", kept / "state"),
-            *((self.lab.root / "kwok/clusters" / cluster / "etcd", kept / cluster) for cluster in self.lab.clusters()),
-        ]
-
-    @contextlib.contextmanager
-    def _still(self) -> Iterator[None]:
-        """While no etcd writes: what lies there is what a power cut would leave."""
-        found = components(self.lab.root / "kwok/clusters")
-        etcds = [process for _, name, process in found if name == "etcd"]
-        for process in etcds:
-            process.suspend()
-        try:
-            yield
-        finally:
-            for process in etcds:
-                process.resume()
-
-    @contextlib.contextmanager
-    def _stopped(self) -> Iterator[None]:
         for cluster in self.lab.clusters():
-            self.lab.stop(cluster)
-        yield
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(self.lab.start, self.lab.clusters()))
+            self.lab.start(cluster)
+        for snapshot in self._held[run]:
+            snapshot.put_back()
+        shutil.rmtree(self.lab.root / "state")
+        shutil.copytree(self.lab.root / "kept" / run, self.lab.root / "state")
 
 
 def changed_in(report: Report) -> str:

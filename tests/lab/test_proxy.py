@@ -163,7 +163,8 @@ def test_a_flapping_cluster_refuses_every_other_connection(proxy: Proxy) -> None
         try:
             client.VersionApi(client.ApiClient(settings)).get_code()
             answers.append(True)
-        except (ProtocolError, HTTPError, OSError):
+        except (ProtocolError, HTTPError, OSError, client.ApiException):
+            # Which depends on how far the handshake has come; the last has no status.
             answers.append(False)
 
     assert answers == [True, False] * 2
