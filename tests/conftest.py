@@ -64,16 +64,12 @@ def standing_lab() -> Iterator[StandingLab]:
 
 
 @pytest.fixture(scope="module")
-def lab(request: pytest.FixtureRequest, standing_lab: StandingLab) -> Iterator[Lab]:
+def lab(request: pytest.FixtureRequest, standing_lab: StandingLab) -> Lab:
     """A lab on which nothing has been done.
 
     It has two workers, or as many as the module's LAB_WORKERS says.
     """
-    failed = request.session.testsfailed
-    yield standing_lab.hand(_workers(request.module))
-    if request.session.testsfailed > failed:
-        # The next file's failures would be this one's.
-        standing_lab.take_down()
+    return standing_lab.hand(_workers(request.module), request.session.testsfailed)
 
 
 def _workers(module: object) -> int:

@@ -39,15 +39,25 @@ class StandingLab:
         self._owned = ExitStack()
         self._lab: Lab | None = None
         self._snapshots: dict[str, Snapshot] = {}
+        self._failures = 0
 
-    def hand(self, workers: int) -> Lab:
-        """It, with this many workers, which hold nothing of what was done there before."""
-        if not self._lab:
+    def hand(self, workers: int, failures: int) -> Lab:
+        """It, with this many workers, which hold nothing of what was done there before.
+
+        Another, where more tests have failed by now than when it was handed out last.
+        """
+        if self._lab and (failures > self._failures or not self._knows(self._lab.clusters()[: workers + 1])):
+            self.take_down()
+        self._failures = failures
+        if self._lab:
+            for entry in self._lab.root.iterdir():
+                if entry.name not in KEPT and entry.is_dir():
+                    shutil.rmtree(entry)
+                elif entry.name not in KEPT:
+                    entry.unlink()
+            self._lab.up(workers)
+        else:
             self._lab = self._owned.enter_context(fresh_lab(workers))
-        for entry in self._lab.root.iterdir():
-            if entry.name not in KEPT:
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        self._lab.up(workers)
         with ThreadPoolExecutor() as pool:
             list(pool.map(self._put_back, self._lab.clusters()))
         return self._lab
@@ -58,10 +68,13 @@ class StandingLab:
         self._snapshots.clear()
         self._owned.close()
 
+    def _knows(self, clusters: list[str]) -> bool:
+        """Whether it is known how each was at first; not where a test made one, or made it anew."""
+        return all(name in self._snapshots and self._snapshots[name].fits() for name in clusters)
+
     def _put_back(self, cluster: str) -> None:
         assert self._lab
-        snapshot = self._snapshots.get(cluster)
-        if snapshot and snapshot.fits():
-            snapshot.put_back()
+        if self._knows([cluster]):
+            self._snapshots[cluster].put_back()
         else:
             self._snapshots[cluster] = Snapshot(self._lab, cluster)

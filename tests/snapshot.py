@@ -19,6 +19,8 @@ from tests.awaiting import awaited
 
 RESTLESS = (b"/registry/events/", b"/registry/leases/", b"/registry/masterleases/")
 """What changes by itself, and nothing goes by."""
+ENDING = b"Terminating"
+"""What the phase of a namespace says that is about to go, a while after anything else happened there."""
 STILL_SECONDS = 0.5
 PATIENCE_SECONDS = 60
 MOST_OPERATIONS = 100
@@ -44,7 +46,7 @@ class Snapshot:
         def changes() -> bool:
             nonlocal seen
             before, seen = seen, self._read()
-            return seen != before
+            return seen != before or any(ENDING in base64.b64decode(value) for value in seen.values())
 
         _await_end(changes)
         self._held = seen

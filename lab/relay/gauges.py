@@ -19,7 +19,7 @@ class Gauges:
         self.forget()
 
     def forget(self) -> None:
-        """Have heard of no cluster, as a pod that has just started; what is still open counts no longer."""
+        """Have heard of no cluster, because the pod is gone; what is still open counts no longer."""
         self._open = {method: Counter() for method in NAMES}
 
     @contextmanager

@@ -46,7 +46,8 @@ class Relay:
         """Serve with this from now on, or not at all; whether it listens everywhere it should."""
         if wanted != self._serving:
             self._end()
-            self._gauges.forget()
+            if not wanted:
+                self._gauges.forget()
             self._serving = wanted
             try:
                 self._context = tls.server(wanted.root, wanted.pair) if wanted else None

@@ -19,7 +19,7 @@ def _memory_to_spend() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def lab(lab: Lab) -> Lab:
-    """A fresh lab with Pulumi's CLI, or a skip that says what is missing.
+    """A lab with Pulumi's CLI, or a skip that says what is missing.
 
     Its engine keeps no logs, which take time, where a file is in their folder's place; `test_canaries.py` has them.
     """

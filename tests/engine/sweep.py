@@ -2,7 +2,7 @@
 
 Owns the kills, the way back to the start between two of them, and the comparison with an `up` that nobody disturbed:
 the same objects, Helm releases and state, no other PKI once it was written, and nothing left to change. The clusters
-are put back to the bytes that their etcds held, so every point starts from the same fleet.
+are put back to the objects that they held, so every point starts from the same fleet.
 
 A killed engine leaves its providers running. At every other point they first come to rest, having finished what they
 were at; at the others `recover` finds them in the middle of it.
@@ -147,18 +147,18 @@ class Sweep:
         """Kill there, recover, and look."""
         outcome = Outcome(point)
         began = time.monotonic()
-        self._put_back(point.run)
-        self.fleet.configure("version", VERSIONS[point.run])
-        write, left, complaint = self._killed(point)
-        if write:
-            outcome.write = f"{write.cluster}: {write.method} {write.path.partition('?')[0]}"
-            try:
+        try:
+            self._put_back(point.run)
+            self.fleet.configure("version", VERSIONS[point.run])
+            write, left, complaint = self._killed(point)
+            if write:
+                outcome.write = f"{write.cluster}: {write.method} {write.path.partition('?')[0]}"
                 outcome.faults.extend(self._converged(point, left))
-            except AssertionError as error:
-                # The CLI can't read the state any more, say; the points after this one start from a whole one.
-                outcome.faults.append(str(error))
-        else:
-            outcome.faults += ["nobody was killed: the up never came to this write", *complaint]
+            else:
+                outcome.faults += ["nobody was killed: the up never came to this write", *complaint]
+        except (AssertionError, OSError) as error:
+            # The CLI can't read the state any more, say; the points after this one start from a whole one.
+            outcome.faults.append(str(error))
         outcome.seconds = round(time.monotonic() - began, 1)
         return outcome
 

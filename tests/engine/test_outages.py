@@ -116,6 +116,18 @@ def test_a_protected_root_is_kept_though_a_worker_is_dead(fleet: Fleet) -> None:
     assert after == (before, trusted)
 
 
+def test_a_dead_worker_that_leaves_holds_up_no_other(fleet: Fleet) -> None:
+    fleet.configure("workers", {HEALTHY: {}})
+    with stopped(fleet.lab):
+        report = up_with_another_licence(fleet, "leaving", fails=True)
+    fleet.configure("workers", {SICK: {}, HEALTHY: {}})
+
+    assert set(report["unreachable"]) == {SICK}
+    assert [finding["code"] for finding in report["findings"]] == ["no-answer"]
+    assert changed(report, [HEALTHY]) == {HEALTHY: UPGRADED[HEALTHY]}
+    fleet.settle()
+
+
 def test_a_dead_workers_namespaces_that_change_hands_stay(fleet: Fleet) -> None:
     before, uids = known(fleet), namespaces(fleet)
     fleet.configure("workers", {SICK: {"namespaces": {"create": False}}, HEALTHY: {}})
@@ -129,19 +141,7 @@ def test_a_dead_workers_namespaces_that_change_hands_stay(fleet: Fleet) -> None:
         f"{SICK}-addons-namespace",
     }
     assert namespaces(fleet) == uids
-
-
-def test_a_dead_worker_that_leaves_holds_up_no_other_and_may_come_back(fleet: Fleet) -> None:
-    uids = namespaces(fleet)
-    fleet.configure("workers", {HEALTHY: {}})
-    with stopped(fleet.lab):
-        report = up_with_another_licence(fleet, "leaving", fails=True)
     fleet.configure("workers", {SICK: {}, HEALTHY: {}})
-
-    assert set(report["unreachable"]) == {SICK}
-    assert [finding["code"] for finding in report["findings"]] == ["no-answer"]
-    assert changed(report, [HEALTHY]) == {HEALTHY: UPGRADED[HEALTHY]}
-    # It takes the namespaces back, too, that weren't its own to make before.
     fleet.settle()
     assert namespaces(fleet) == uids
 

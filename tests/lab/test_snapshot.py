@@ -20,9 +20,10 @@ def api(lab: Lab) -> client.ApiClient:
 
 
 def test_what_was_made_changed_and_deleted_is_as_before_and_nobody_wrote_it(lab: Lab, api: client.ApiClient) -> None:
-    core, apps = client.CoreV1Api(api), client.AppsV1Api(api)
-    gateway: Any = apps.read_namespaced_deployment("istio-ingressgateway", "istio-system")
-    node: Any = core.list_node().items[0]
+    core: Any = client.CoreV1Api(api)
+    apps: Any = client.AppsV1Api(api)
+    gateway = apps.read_namespaced_deployment("istio-ingressgateway", "istio-system")
+    node = core.list_node().items[0]
     snapshot = Snapshot(lab, MANAGEMENT)
     core.create_namespace({"metadata": {"name": "made"}})
     apps.delete_namespaced_deployment("istio-ingressgateway", "istio-system")
@@ -34,7 +35,7 @@ def test_what_was_made_changed_and_deleted_is_as_before_and_nobody_wrote_it(lab:
 
     assert lab.audit(MANAGEMENT) == []
     assert "made" not in [item.metadata.name for item in core.list_namespace().items]
-    again: Any = apps.read_namespaced_deployment("istio-ingressgateway", "istio-system")
+    again = apps.read_namespaced_deployment("istio-ingressgateway", "istio-system")
     assert again.metadata.uid == gateway.metadata.uid
     assert again.status.ready_replicas == 1
     assert "changed" not in core.read_node(node.metadata.name).metadata.labels
