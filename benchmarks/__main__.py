@@ -99,6 +99,7 @@ def _run(lab: Lab, tool: str, phase: str, command: list[str], code: int = 0) -> 
         "VERSION": VERSION,
         "LICENSE": "benchmark",
         "PARALLEL": "1" if tool == "seeds-parallel" else "",
+        "TMPDIR": str(lab.root / "tmp"),
     }
     if tool in ("program", "operations"):
         # The SDK would copy it into the state.

@@ -211,8 +211,6 @@ class Lab:
             "PULUMI_SKIP_UPDATE_CHECK": "true",
             "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
             "PULUMI_IGNORE_AMBIENT_PLUGINS": "false",
-            # The kubernetes plugin leaves a copy of each kubeconfig, credentials and all, where temporary files go.
-            "TMPDIR": str(self.root / "tmp"),
             **self._caches(),
             "PATH": ":".join(map(str, path)),
         }

@@ -18,7 +18,7 @@ def _memory_to_spend() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def lab(lab: Lab) -> Lab:
+def lab(lab: Lab) -> Iterator[Lab]:
     """A lab with Pulumi's CLI, or a skip that says what is missing.
 
     Its engine keeps no logs, which take time, where a file is in their folder's place; `test_canaries.py` has them.
@@ -28,4 +28,7 @@ def lab(lab: Lab) -> Lab:
         lab.tool("pulumi")
     except LabError:
         pytest.skip("No engine: Pulumi's CLI could be neither downloaded nor built; `python -m lab up` says why.")
-    return lab
+    with pytest.MonkeyPatch.context() as patch:
+        # The kubernetes plugin leaves a copy of each kubeconfig, credentials and all, where temporary files go.
+        patch.setenv("TMPDIR", str(lab.root / "tmp"))
+        yield lab

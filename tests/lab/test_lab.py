@@ -24,7 +24,6 @@ from lab import LabError, cluster, kubeconfig, toolbox
 from lab.cluster import ADDRESS, COMPONENTS, STAND_IN, Cluster, components, runs
 from lab.fleet import Lab
 from tests.awaiting import awaited
-from tests.labs import fresh_lab
 
 pytestmark = pytest.mark.lab
 
@@ -39,13 +38,6 @@ EXPECTED = {*COMPONENTS, STAND_IN}
 def folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="lab-") as folder:
         yield Path(folder)
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    """None that is put back between files: what a lab is and survives is what is tested here."""
-    with fresh_lab(2) as lab:
-        yield lab
 
 
 def connection(lab: Lab, cluster: str) -> client.ApiClient:
@@ -359,7 +351,6 @@ def test_the_settings_lead_to_the_labs_own_tools_and_state(lab: Lab) -> None:
 
     assert environment["PULUMI_BACKEND_URL"] == f"file://{lab.root}/state"
     assert environment["PULUMI_HOME"] == f"{lab.root}/pulumi"
-    assert environment["TMPDIR"] == f"{lab.root}/tmp"
     assert str(lab.root / "bin") in environment["PATH"].split(":")[:2]
     assert (lab.root / "passphrase").stat().st_mode & 0o777 == 0o600
     assert (lab.root / "passphrase").read_text() not in (lab.root / "environment").read_text()
