@@ -57,7 +57,6 @@ class Snapshot:
 
     def put_back(self) -> None:
         """Have the cluster, which must run, hold exactly that again; its audit log begins anew."""
-
         # Again and again, because controllers answer what they see vanish.
         _await_end(self._differed)
         (self._folder / "logs/audit.log").write_text("")
