@@ -43,8 +43,13 @@ PORTS = range(18000, 30000)
 WRITING_VERBS = {"create", "update", "patch", "delete", "deletecollection"}
 # Collecting garbage less often makes starting a quarter cheaper; the limit keeps that from costing memory.
 THRIFT = {"GOGC": "400", "GOMEMLIMIT": "600MiB"}
+# What the injector is made of is beta in this version and off unless asked for. The other has each kind counted once
+# a minute, to tell how dear a list is.
+GATES = {"MutatingAdmissionPolicy": True, "SizeBasedListCostEstimate": False}
 # In milliseconds.
 QUIET = {"heartbeat-interval": "500", "election-timeout": "5000"}
+PROBED = "default"
+"""The namespace in which pods are injected until that is seen to work; one of its own would take 5 s to go."""
 ISTIO_CRDS = ("gateways.networking.istio.io", "virtualservices.networking.istio.io")
 """What is used of Istio's; all the others would cost every API server time and 200 MB."""
 # What these look after doesn't occur in the lab; their caches would cost memory in every cluster.
@@ -192,8 +197,7 @@ class Cluster:
             "kubectlBinary": str(bin_folder / "kubectl"),
             "kwokControllerBinary": str(bin_folder / "kwok"),
             "kubeAuditPolicy": str(MANIFESTS / "audit-policy.yaml"),
-            # What the injector is made of is beta in this version and off unless asked for.
-            "kubeFeatureGates": "MutatingAdmissionPolicy=true",
+            "kubeFeatureGates": ",".join(f"{gate}={str(on).lower()}" for gate, on in GATES.items()),
             "kubeRuntimeConfig": "admissionregistration.k8s.io/v1beta1=true",
             "disableQPSLimits": True,
             **dict(zip((*names, "kubeSchedulerPort", "kwokControllerPort"), ports, strict=True)),
@@ -201,7 +205,13 @@ class Cluster:
         alone = {"key": "leader-elect", "value": "false"}
         controllers = ",".join(["*", *(f"-{name}-controller" for name in IDLE_CONTROLLERS)])
         patches = [
-            {"name": "kube-apiserver", "extraEnvs": [{"name": n, "value": v} for n, v in THRIFT.items()]},
+            {
+                "name": "kube-apiserver",
+                # A cache and a watch for each of some 150 kinds, and nobody who reads from most: a third of all that
+                # an idle lab does.
+                "extraArgs": [{"key": "watch-cache", "value": "false"}],
+                "extraEnvs": [{"name": n, "value": v} for n, v in THRIFT.items()],
+            },
             {
                 "name": "kube-controller-manager",
                 # Pods that an outage made unready would stay so: no kubelet comes back to say that they are well.
@@ -262,7 +272,6 @@ class Cluster:
         return (MANIFESTS / name).read_text().replace("127.0.0.", network)
 
     def _install(self) -> None:
-        probe = f"{kubeconfig.DEPLOYER}-injector-probe"
         binding = {
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "ClusterRoleBinding",
@@ -277,7 +286,7 @@ class Cluster:
         namespace = {
             "apiVersion": "v1",
             "kind": "Namespace",
-            "metadata": {"name": probe, "labels": {"istio-injection": "enabled"}},
+            "metadata": {"name": PROBED, "labels": {"istio-injection": "enabled"}},
         }
         # Told apart by a line each, because reading them all as YAML takes seconds.
         definitions = (self._root / "bin/istio-crds.yaml").read_text().split("\n---\n")
@@ -290,19 +299,19 @@ class Cluster:
         pod = {
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": "probe", "namespace": probe},
+            "metadata": {"name": "probe", "namespace": PROBED},
             "spec": {"containers": [{"name": "app", "image": "app"}]},
         }
         containers = ("create", "--dry-run=server", "-o", "jsonpath={.spec.containers[*].name}", "-f", "-")
 
         def injects() -> bool:
-            # A policy is stored at once but acts only when the server's cache has it, and in a new namespace
-            # a pod is refused until its service account is there.
+            # A policy is stored at once but acts only when the server's cache has it, and a pod is refused until
+            # its namespace has a service account.
             answer = self._try_kubectl(*containers, stdin=yaml.safe_dump(pod))
             return "istio-proxy" in answer.stdout
 
         self._await(injects, "the sidecar injector doesn't act")
-        self._kubectl("delete", "namespace", probe, "--wait=false")
+        self._kubectl("label", "namespace", PROBED, "istio-injection-")
 
     def _definitions_established(self) -> bool:
         # `kubectl wait` would ask for one after the other.
