@@ -1,30 +1,20 @@
-"""`make demo`, in a lab of its own."""
+"""`make demo`, on a lab that is up already; `test_lab.py` brings labs up from nothing."""
 
 import os
 import re
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from lab.fleet import Lab
 from lab.plugins import REPOSITORY
 
 pytestmark = pytest.mark.engine
 
 
-@pytest.fixture
-def environment() -> Iterator[dict[str, str]]:
-    """A lab's folder of this test's own; it is taken down whatever happens."""
-    with tempfile.TemporaryDirectory(prefix="demo-") as folder:
-        environment = {**os.environ, "GLOO_MESH_LAB": str(Path(folder) / "lab")}
-        yield environment
-        subprocess.run([sys.executable, "-m", "lab", "down"], cwd=REPOSITORY, env=environment, check=True)
-
-
-def test_the_demo_deploys_proves_and_changes_nothing_the_second_time(environment: dict[str, str]) -> None:
+def test_the_demo_deploys_proves_and_changes_nothing_the_second_time(lab: Lab) -> None:
+    environment = {**os.environ, "GLOO_MESH_LAB": str(lab.root)}
     tracked = (REPOSITORY / "Pulumi.lab.yaml").read_text()
     demo = [sys.executable, "-m", "lab", "demo"]
     first = subprocess.run(demo, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)

@@ -326,7 +326,7 @@ def test_a_moved_address_reaches_the_agents(fleet: Fleet, deployed: Report) -> N
     fleet.core(MANAGEMENT).patch_namespaced_service_status("enterprise-networking", "gloo-mesh", status)
 
     seen = changed(fleet.preview())
-    fleet.up()
+    fleet.settle()
 
     # The record has a digest of what an agent is given. And nothing is left of what was renewed before.
     agents = {worker: {f"{worker}-agent": "update"} for worker in WORKERS}
@@ -492,7 +492,6 @@ def test_a_new_root_is_trusted_everywhere_after_one_up(fleet: Fleet, deployed: R
     assert fleet.secret("cluster-1", CLIENT_SECRET)["tls.key"] != enrolled["tls.key"]
     # Whoever has an old key can't have it certified by the new root.
     assert not keys & {fleet.secret(MANAGEMENT, name)["tls.key"] for name in KEYED}
-    assert fleet.preview()["changes"] == {}
 
 
 def test_a_worker_where_a_certificate_of_the_old_signing_key_stays_is_finished_by_the_next_up(
@@ -548,7 +547,7 @@ def test_a_removal_leaves_nothing_but_crds(fleet: Fleet, deployed: Report) -> No
 
 
 def test_no_address_in_time_is_told_with_service_cluster_and_remedy(fleet: Fleet) -> None:
-    fleet.configure("relay", RELAY | {"readyWithin": "15s"})
+    fleet.configure("relay", RELAY | {"readyWithin": "5s"})
     with without_load_balancer(fleet.lab):
         failed = fleet.run("up", "--yes")
 

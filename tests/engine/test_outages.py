@@ -7,13 +7,15 @@ import secrets
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from lab.cluster import components
 from lab.fleet import MANAGEMENT, Lab
-from lab.kubeconfig import DEPLOYER
+from lab.kubeconfig import DEPLOYER, write_private
 from lab.proxy import Proxy
 from tests.authority import Made, root
 from tests.awaiting import awaited
@@ -33,9 +35,10 @@ def proxy(lab: Lab) -> Iterator[Proxy]:
 
 
 @pytest.fixture(scope="module")
-def fleet(lab: Lab, proxy: Proxy) -> Fleet:
-    """A deployed fleet behind the proxy, whose root is protected."""
-    fleet = Fleet(lab, "outages", {"gloo-mesh:kubeconfig": str(proxy.kubeconfig), "gloo-mesh:protect": True})
+def fleet(lab: Lab) -> Fleet:
+    """A deployed fleet whose root is protected, and whose kubeconfig can lead elsewhere."""
+    access = lead(lab, lab.kubeconfig.read_text())
+    fleet = Fleet(lab, "outages", {"gloo-mesh:kubeconfig": str(access), "gloo-mesh:protect": True})
     fleet.settle()
     return fleet
 
@@ -55,11 +58,10 @@ def test_healthy_clusters_complete_though_one_hangs(fleet: Fleet) -> None:
 
 def test_a_slow_cluster_is_waited_for(fleet: Fleet, proxy: Proxy) -> None:
     before = known(fleet)
-    proxy.delays[SICK] = 0.1
-    try:
+    proxy.delays[SICK] = 0.05
+    with led(fleet, proxy.kubeconfig.read_text()):
         report = up_with_another_licence(fleet, "slow", fails=False)
-    finally:
-        proxy.delays.clear()
+    proxy.delays.clear()
 
     assert report["unreachable"] == {}
     assert changed(report, [SICK]) == {SICK: UPGRADED[SICK]}
@@ -83,10 +85,9 @@ def test_a_namespace_that_its_cluster_refuses_holds_up_that_worker_alone(fleet: 
 def test_healthy_clusters_complete_though_one_flaps(fleet: Fleet, proxy: Proxy) -> None:
     before = known(fleet)
     proxy.flapping.add(SICK)
-    try:
+    with led(fleet, proxy.kubeconfig.read_text()):
         report = up_with_another_licence(fleet, "flapping", fails=None)
-    finally:
-        proxy.flapping.clear()
+    proxy.flapping.clear()
 
     assert_rest_is_done(fleet, report, "flapping", before)
 
@@ -118,7 +119,7 @@ def test_a_protected_root_is_kept_though_a_worker_is_dead(fleet: Fleet) -> None:
 
 def test_a_dead_worker_that_leaves_holds_up_no_other(fleet: Fleet) -> None:
     fleet.configure("workers", {HEALTHY: {}})
-    with stopped(fleet.lab):
+    with gone(fleet):
         report = up_with_another_licence(fleet, "leaving", fails=True)
     fleet.configure("workers", {SICK: {}, HEALTHY: {}})
 
@@ -131,7 +132,7 @@ def test_a_dead_worker_that_leaves_holds_up_no_other(fleet: Fleet) -> None:
 def test_a_dead_workers_namespaces_that_change_hands_stay(fleet: Fleet) -> None:
     before, uids = known(fleet), namespaces(fleet)
     fleet.configure("workers", {SICK: {"namespaces": {"create": False}}, HEALTHY: {}})
-    with stopped(fleet.lab):
+    with gone(fleet):
         report = up_with_another_licence(fleet, "handed over", fails=True)
 
     assert_rest_is_done(fleet, report, "handed over", before)
@@ -233,6 +234,33 @@ def stopped(lab: Lab) -> Iterator[None]:
         yield
     finally:
         lab.start(SICK)
+
+
+@contextmanager
+def gone(fleet: Fleet) -> Iterator[None]:
+    """The sick cluster's address is one where nobody listens: as if it were stopped, which takes long to take back."""
+    document = yaml.safe_load(fleet.lab.kubeconfig.read_text())
+    for entry in document["clusters"]:
+        if entry["name"] == SICK:
+            entry["cluster"]["server"] = "https://127.0.0.1:1"
+    with led(fleet, yaml.safe_dump(document)):
+        yield
+
+
+@contextmanager
+def led(fleet: Fleet, elsewhere: str) -> Iterator[None]:
+    """The fleet's kubeconfig is another for a while."""
+    lead(fleet.lab, elsewhere)
+    try:
+        yield
+    finally:
+        lead(fleet.lab, fleet.lab.kubeconfig.read_text())
+
+
+def lead(lab: Lab, kubeconfig: str) -> Path:
+    """Write the fleet's kubeconfig; where it is."""
+    write_private(lab.root / "access", kubeconfig.encode())
+    return lab.root / "access"
 
 
 @contextmanager

@@ -93,10 +93,9 @@ def half(fleet: Fleet, looker: Looker, restricted_kubeconfig: Path) -> Report:
 
 
 @pytest.fixture(scope="module")
-def deployed(fleet: Fleet, looker: Looker, half: Report) -> Report:
-    report = fleet.up()
+def deployed(fleet: Fleet, looker: Looker, half: Report) -> None:
+    fleet.settle()
     looker.exported = state.exported(fleet.name)
-    return report
 
 
 # Before the first up.
@@ -688,7 +687,7 @@ def test_what_a_half_finished_up_made_is_its_own(fleet: Fleet, looker: Looker, h
 # Deployed.
 
 
-def test_a_deployed_fleet_has_nothing_in_its_way(fleet: Fleet, looker: Looker, deployed: Report) -> None:
+def test_a_deployed_fleet_has_nothing_in_its_way(fleet: Fleet, looker: Looker, deployed: None) -> None:
     before = fleet.writes()
 
     assert fleet.report("preflight")["findings"] == []
@@ -696,13 +695,13 @@ def test_a_deployed_fleet_has_nothing_in_its_way(fleet: Fleet, looker: Looker, d
     assert fleet.writes() == before
 
 
-def test_contexts_that_were_swapped_are_told(looker: Looker, deployed: Report) -> None:
+def test_contexts_that_were_swapped_are_told(looker: Looker, deployed: None) -> None:
     swapped = {"cluster-1": {"context": "cluster-2"}, "cluster-2": {"context": "cluster-1"}}
 
     assert looker.told({"workers": swapped}) == [("another-cluster", "cluster-1"), ("another-cluster", "cluster-2")]
 
 
-def test_a_worker_that_was_given_another_name_is_told_by_the_one_it_had(looker: Looker, deployed: Report) -> None:
+def test_a_worker_that_was_given_another_name_is_told_by_the_one_it_had(looker: Looker, deployed: None) -> None:
     (finding,) = looker.findings({"workers": {"east": {"context": "cluster-1"}, "cluster-2": {}}})
 
     assert (finding.kind.code, finding.where) == ("renamed-cluster", "east")
@@ -710,7 +709,7 @@ def test_a_worker_that_was_given_another_name_is_told_by_the_one_it_had(looker: 
 
 
 def test_nothing_is_removed_where_the_contexts_of_the_last_run_lead_elsewhere(
-    fleet: Fleet, deployed: Report, restricted_kubeconfig: Path
+    fleet: Fleet, deployed: None, restricted_kubeconfig: Path
 ) -> None:
     before, writes = restricted_kubeconfig.read_text(), fleet.writes()
     swapped = {"cluster-1": "cluster-2", "cluster-2": "cluster-1"}
@@ -735,7 +734,7 @@ def test_nothing_is_removed_where_the_contexts_of_the_last_run_lead_elsewhere(
 )
 def test_a_worker_that_leaves_is_looked_for_where_it_is_taken_away(
     looker: Looker,
-    deployed: Report,
+    deployed: None,
     restricted_kubeconfig: Path,
     monkeypatch: pytest.MonkeyPatch,
     context: str,
@@ -753,7 +752,7 @@ def test_a_worker_that_leaves_is_looked_for_where_it_is_taken_away(
     assert "operations forget cluster-2 --stack preflight" in finding.remedy
 
 
-def test_a_release_that_was_cut_off_later_is_told(fleet: Fleet, looker: Looker, deployed: Report) -> None:
+def test_a_release_that_was_cut_off_later_is_told(fleet: Fleet, looker: Looker, deployed: None) -> None:
     core: Any = fleet.core("cluster-1")
     labels = {"owner": "helm", "name": "enterprise-agent", "status": "pending-upgrade", "version": "99"}
     record = {"metadata": {"name": "sh.helm.release.v1.enterprise-agent.v99", "labels": labels}}
@@ -768,7 +767,7 @@ def test_a_release_that_was_cut_off_later_is_told(fleet: Fleet, looker: Looker, 
 
 
 def test_a_resource_that_a_new_setting_would_make_is_told_when_somebody_made_it(
-    fleet: Fleet, looker: Looker, deployed: Report
+    fleet: Fleet, looker: Looker, deployed: None
 ) -> None:
     custom: Any = client.CustomObjectsApi(fleet.api(MANAGEMENT))
     group, version, plural = "networking.mesh.gloo.solo.io", "v1", "virtualmeshes"
@@ -782,7 +781,7 @@ def test_a_resource_that_a_new_setting_would_make_is_told_when_somebody_made_it(
     assert told == [("name-taken", "management")]
 
 
-def test_the_listed_rights_are_enough_for_a_fleets_whole_life(fleet: Fleet, deployed: Report) -> None:
+def test_the_listed_rights_are_enough_for_a_fleets_whole_life(fleet: Fleet, deployed: None) -> None:
     """What was deployed by them is changed and removed by them."""
     fleet.configure("workers", {"cluster-1": {"addons": {"enabled": False}}, "cluster-2": {}})
     fleet.settle()

@@ -8,7 +8,7 @@ pytest_plugins = ["pytester"]
 BOUNDED = """
 from tests import bounded
 
-bounded.SECONDS = 2
+bounded.SECONDS = 1
 
 def pytest_configure(config):
     config.pluginmanager.register(bounded)
@@ -26,7 +26,7 @@ from tests.bounded import unbounded
 @pytest.fixture(scope="module")
 def lab():
     with unbounded():
-        time.sleep(3)
+        time.sleep(1.5)
     yield
     Path("taken-away").touch()
 
@@ -54,5 +54,5 @@ def test_what_hangs_fails_and_is_taken_down_and_the_next_test_runs(
     done = pytester.runpytest_subprocess("-p", "no:cacheprovider", *options, timeout=120)
 
     done.assert_outcomes(failed=1, errors=1, passed=1)
-    assert "It hangs: it has not ended after 2 s." in done.stdout.str()
+    assert "It hangs: it has not ended after 1 s." in done.stdout.str()
     assert (pytester.path / "taken-away").exists()
