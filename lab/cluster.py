@@ -43,9 +43,6 @@ PORTS = range(18000, 30000)
 WRITING_VERBS = {"create", "update", "patch", "delete", "deletecollection"}
 # Collecting garbage less often makes starting a quarter cheaper; the limit keeps that from costing memory.
 THRIFT = {"GOGC": "400", "GOMEMLIMIT": "600MiB"}
-# What the injector is made of is beta in this version and off unless asked for. The other has each kind counted once
-# a minute, to tell how dear a list is.
-GATES = {"MutatingAdmissionPolicy": True, "SizeBasedListCostEstimate": False}
 # In milliseconds.
 QUIET = {"heartbeat-interval": "500", "election-timeout": "5000"}
 PROBED = "default"
@@ -197,7 +194,8 @@ class Cluster:
             "kubectlBinary": str(bin_folder / "kubectl"),
             "kwokControllerBinary": str(bin_folder / "kwok"),
             "kubeAuditPolicy": str(MANIFESTS / "audit-policy.yaml"),
-            "kubeFeatureGates": ",".join(f"{gate}={str(on).lower()}" for gate, on in GATES.items()),
+            # What the injector is made of is beta in this version and off unless asked for.
+            "kubeFeatureGates": "MutatingAdmissionPolicy=true",
             "kubeRuntimeConfig": "admissionregistration.k8s.io/v1beta1=true",
             "disableQPSLimits": True,
             **dict(zip((*names, "kubeSchedulerPort", "kwokControllerPort"), ports, strict=True)),

@@ -657,7 +657,7 @@ def test_no_secret_is_in_what_is_told(site: Site) -> None:
 
 def test_waiting_says_what_for_and_ends_when_all_is_well(site: Site) -> None:
     with ghost(site):
-        waited = site.fleet.run("check", "--wait", "3s")
+        waited = site.fleet.run("check", "--wait", "6s")
     again = site.fleet.run("check", "--wait", "1m")
 
     assert waited.returncode == 1

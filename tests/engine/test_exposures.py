@@ -125,11 +125,11 @@ def test_a_relay_without_ready_pods_can_be_mended_by_the_up_that_previews_it(fle
 def test_an_address_where_nobody_answers_stops_the_agents_with_a_sentence(fleet: Fleet) -> None:
     before = dialled(fleet)
     with Relay(*self_signed(AUTHORITY)).start() as another:
-        fleet.configure("relay", {"address": another.address, "readyWithin": "5s"})
+        fleet.configure("relay", {"address": another.address, "readyWithin": "10s"})
         failed = fleet.run("up", "--yes")
 
     assert failed.returncode == 1
-    for part in (another.address, "within 5 s", "not under this fleet's root", "gloo-mesh:relay.dialFromHere"):
+    for part in (another.address, "within 10 s", "not under this fleet's root", "gloo-mesh:relay.dialFromHere"):
         assert part in failed.stderr
     assert "Traceback" not in failed.stdout + failed.stderr
     assert dialled(fleet) == before

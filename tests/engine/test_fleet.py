@@ -326,7 +326,7 @@ def test_a_moved_address_reaches_the_agents(fleet: Fleet, deployed: Report) -> N
     fleet.core(MANAGEMENT).patch_namespaced_service_status("enterprise-networking", "gloo-mesh", status)
 
     seen = changed(fleet.preview())
-    fleet.settle()
+    fleet.up()
 
     # The record has a digest of what an agent is given. And nothing is left of what was renewed before.
     agents = {worker: {f"{worker}-agent": "update"} for worker in WORKERS}
@@ -492,6 +492,7 @@ def test_a_new_root_is_trusted_everywhere_after_one_up(fleet: Fleet, deployed: R
     assert fleet.secret("cluster-1", CLIENT_SECRET)["tls.key"] != enrolled["tls.key"]
     # Whoever has an old key can't have it certified by the new root.
     assert not keys & {fleet.secret(MANAGEMENT, name)["tls.key"] for name in KEYED}
+    assert fleet.preview()["changes"] == {}
 
 
 def test_a_worker_where_a_certificate_of_the_old_signing_key_stays_is_finished_by_the_next_up(

@@ -58,8 +58,8 @@ def test_healthy_clusters_complete_though_one_hangs(fleet: Fleet) -> None:
 
 def test_a_slow_cluster_is_waited_for(fleet: Fleet, proxy: Proxy) -> None:
     before = known(fleet)
-    proxy.delays[SICK] = 0.05
-    with led(fleet, proxy.kubeconfig.read_text()):
+    proxy.delays[SICK] = 0.1
+    with through(fleet, proxy, SICK):
         report = up_with_another_licence(fleet, "slow", fails=False)
     proxy.delays.clear()
 
@@ -85,7 +85,7 @@ def test_a_namespace_that_its_cluster_refuses_holds_up_that_worker_alone(fleet: 
 def test_healthy_clusters_complete_though_one_flaps(fleet: Fleet, proxy: Proxy) -> None:
     before = known(fleet)
     proxy.flapping.add(SICK)
-    with led(fleet, proxy.kubeconfig.read_text()):
+    with through(fleet, proxy):
         report = up_with_another_licence(fleet, "flapping", fails=None)
     proxy.flapping.clear()
 
@@ -238,13 +238,24 @@ def stopped(lab: Lab) -> Iterator[None]:
 
 @contextmanager
 def gone(fleet: Fleet) -> Iterator[None]:
-    """The sick cluster's address is one where nobody listens: as if it were stopped, which takes long to take back."""
+    """The sick cluster's address is one where nobody listens; it runs, and nothing is written to it."""
+    before = fleet.lab.audit(SICK)
     document = yaml.safe_load(fleet.lab.kubeconfig.read_text())
     for entry in document["clusters"]:
         if entry["name"] == SICK:
             entry["cluster"]["server"] = "https://127.0.0.1:1"
     with led(fleet, yaml.safe_dump(document)):
         yield
+    assert fleet.lab.audit(SICK) == before
+
+
+@contextmanager
+def through(fleet: Fleet, proxy: Proxy, *written: str) -> Iterator[None]:
+    """The clusters are reached through the proxy, and those that an up must have written to were."""
+    proxy.count()
+    with led(fleet, proxy.kubeconfig.read_text()):
+        yield
+    assert {write.cluster for write in proxy.writes} >= {MANAGEMENT, HEALTHY, *written}
 
 
 @contextmanager

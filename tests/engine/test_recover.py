@@ -75,7 +75,7 @@ def test_recovery_is_refused_while_an_update_runs_and_an_upgrade_that_is_killed_
     assert done["code"] == 0
     assert {"lock-left", "release-pending", "credentials-left"} <= codes(done)
     assert statuses(fleet, "cluster-1")["enterprise-agent"][-1] == "failed"
-    fleet.up()
+    converged(fleet)
     assert statuses(fleet, "cluster-1")["enterprise-agent"][-1] == "deployed"
 
 
@@ -178,7 +178,7 @@ def test_a_strangers_secret_and_release_are_not_taken_in(fleet: Fleet) -> None:
     core.delete_namespaced_secret("relay-identity-token-secret", "gloo-mesh")
     core.patch_namespace(namespace.name, written([entry.manager for entry in namespace.managed_fields]))
     assert codes(recover(fleet, "--yes")) == {"object-unknown-to-state"}
-    fleet.up()
+    converged(fleet)
 
 
 def test_a_state_that_no_command_can_read_past_what_a_kill_left_is_read_again(fleet: Fleet) -> None:

@@ -317,6 +317,11 @@ def test_a_pod_gets_a_sidecar_only_where_its_namespace_asks_for_one(
         assert containers_of_a_pod_in(lab, name, namespace) == containers
 
 
+def test_the_namespace_in_which_injection_was_tried_is_as_it_was(lab: Lab) -> None:
+    for name in CLUSTERS:
+        assert "istio-injection" not in core(lab, name).read_namespace("default").metadata.labels
+
+
 def test_a_deployment_comes_up_and_is_removed_with_its_namespace(lab: Lab) -> None:
     make_namespace(lab, "cluster-1", "short", {})
     api = core(lab, "cluster-1")
@@ -533,7 +538,7 @@ def test_a_cluster_that_was_never_finished_is_made_anew_and_down_leaves_nothing(
         assert unfinished.isdisjoint(remade)
         assert lab.status()[0]["ready"]
     finally:
-        lab.down()
+        assert run(lab.root, "down").returncode == 0
 
     assert components(folder) == []
     assert not lab.root.exists()
