@@ -14,17 +14,12 @@ from operations.stack import PROJECT_FOLDER, UsageError
 SECONDS = 60
 """Deadline of one command."""
 MISSING = "Pulumi's CLI, `pulumi`, is not on PATH. Install it: https://www.pulumi.com/docs/install/"
-# As pulumi.automation.errors tells them apart: the first is Pulumi Cloud's, the second every other backend's.
-_LOCKED = ("[409] Conflict: Another update is currently in progress.", "the stack is currently locked by")
+# The first is Pulumi Cloud's, and, without its "Conflict: ", that of services that speak its protocol.
+_LOCKED = ("Another update is currently in progress.", "the stack is currently locked by")
 
 
 class CommandError(Exception):
     """A command that failed: its exit code and all that it said."""
-
-    @property
-    def locked(self) -> bool:
-        """Whether an update of the stack runs, or left its lock."""
-        return any(words in str(self) for words in _LOCKED)
 
     def unknown(self, stack: str) -> str:
         """What to say where the backend has no such stack; empty where that isn't why."""
@@ -58,6 +53,11 @@ def cli(*arguments: str, given: str = "", folder: Path = PROJECT_FOLDER, **varia
     if done.returncode:
         raise CommandError(f"code: {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done.stdout
+
+
+def locked(error: Exception) -> bool:
+    """Whether a command was refused because an update of the stack runs, or left its lock; as `last_error`."""
+    return any(words in str(error) for words in _LOCKED)
 
 
 def last_error(error: Exception) -> str:

@@ -26,9 +26,10 @@ from components.settings import MANAGEMENT, ClusterSettings, Settings
 from components.settings import kubeconfig as kubeconfigs
 from operations import decryption, engine, leftovers, renewals, state
 from operations.api import silence
-from operations.cli import last_error
+from operations.cli import last_error, locked
 from operations.everywhere import unreachable
 from operations.findings import Finding
+from operations.lock import LockedError
 from operations.preflight import Preflight, preflight, remembered
 from operations.progress import Progress
 from operations.stack import Stack, UsageError, command
@@ -303,12 +304,12 @@ class Deployment:
 
             try:
                 operation(on_event=follow, **self._options, **options)
-            except automation.ConcurrentUpdateError:
-                raise UsageError(
-                    "Another update of this stack is running, or one was killed and left its lock. Which of the two, "
-                    f"and the way on: {command('recover', self.name)}"
-                ) from None
             except automation.CommandError as error:
+                if locked(error):
+                    raise LockedError(
+                        "Another update of this stack is running, or one was killed and left its lock. Which of the "
+                        f"two, and the way on: {command('recover', self.name)}"
+                    ) from None
                 if killed := _KILLED.match(str(error)):
                     progress.errors.append(
                         f"Pulumi's CLI was killed by signal {killed[1]}. What it left behind, and the way on: "

@@ -18,7 +18,7 @@ import psutil
 
 from components.settings import PROJECT
 from operations import backend
-from operations.cli import CommandError, cli, last_error
+from operations.cli import CommandError, cli, last_error, locked
 from operations.findings import Finding, Kind
 from operations.stack import PROJECT_FOLDER, UsageError, command
 
@@ -37,6 +37,10 @@ LOCK_HELD = Kind(
 _TOLD = re.compile(r"created by (?P<user>\S+)@(?P<host>\S+) \(pid (?P<pid>\d+)\) at (?P<since>\S+)")
 
 
+class LockedError(UsageError):
+    """The engine was refused because an update of the stack runs, or left its lock."""
+
+
 @dataclass(frozen=True)
 class Lock:
     """A lock, as the process that took it wrote it down."""
@@ -46,6 +50,11 @@ class Lock:
     """Empty where the backend doesn't say."""
     pid: int
     since: datetime
+
+    @classmethod
+    def anonymous(cls) -> "Lock":
+        """One of which the backend says no more than that it is there."""
+        return cls("", "", 0, datetime.now(UTC))
 
     @property
     def running(self) -> bool | None:
@@ -105,7 +114,7 @@ def _asked(stack: str) -> Iterable[Lock]:
     if not url or url.startswith(("https://", "http://")):
         stacks = json.loads(cli("stack", "ls", "--json"))
         busy = any(known.get("updateInProgress") for known in stacks if known["name"].rpartition("/")[2] == stack)
-        return [Lock("", "", 0, datetime.now(UTC))] if busy else []
+        return [Lock.anonymous()] if busy else []
     try:
         with tempfile.TemporaryDirectory() as empty:
             # Asks for the lock before it sees that there is such a stack; nothing else asks and then changes nothing.
@@ -113,7 +122,7 @@ def _asked(stack: str) -> Iterable[Lock]:
             shutil.copy(PROJECT_FOLDER / "Pulumi.yaml", empty)
             cli("stack", "init", stack, "--no-select", folder=Path(empty), PULUMI_CONFIG_PASSPHRASE="any")
     except CommandError as error:
-        if not error.locked and "already exists" not in str(error):
+        if not locked(error) and "already exists" not in str(error):
             raise
         told = _TOLD.finditer(str(error))
         return [Lock(lock["user"], lock["host"], int(lock["pid"]), _time(lock["since"])) for lock in told]

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
-from operations.cli import CommandError, cli, last_error
+from operations.cli import CommandError, cli, last_error, locked
 from operations.stack import UsageError, command
 
 State = dict[str, Any]
@@ -49,7 +49,7 @@ def put_back(stack: str, state: State) -> None:
     try:
         cli("stack", "import", "--stack", stack, given=json.dumps(state))
     except CommandError as error:
-        if error.locked:
+        if locked(error):
             raise UsageError(
                 f"Another update of {stack} runs, or left its lock. First: {command('recover', stack)}"
             ) from None

@@ -13,7 +13,7 @@ from typing import Any
 from components import product
 from components.charts import Charts
 from components.settings import MANAGEMENT, ClusterSettings, Settings, WorkerClusterSettings
-from operations import charts
+from operations import charts, lock
 from operations.api import Api, Refused
 from operations.everywhere import Looked, look
 from operations.findings import Finding, Kind
@@ -54,6 +54,15 @@ class Preflight:
     def stopping(self) -> list[Finding]:
         """What no `up` should begin with."""
         return [finding for finding in self.findings if finding.kind.stops]
+
+    def told(self, stack: str) -> list[Finding]:
+        """What to tell of it: of what stops an `up`, who holds the stack comes first, and alone.
+
+        An update that runs, or was cut off, may have made what is in the way before the state knows of it, and no
+        remedy for somebody else's objects is meant for those.
+        """
+        held = lock.locks(stack) if self.stopping else []
+        return [one.finding(stack) for one in held] or self.findings
 
 
 @dataclass(frozen=True)

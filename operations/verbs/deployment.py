@@ -61,10 +61,11 @@ def up(
     deployment = _open(stack)
     deployment.renew(renew or [])
     looked = deployment.preflight()
-    show(looked.findings, err)
+    found = looked.told(stack)
+    show(found, err)
     if looked.stopping:
         if as_json:
-            print_json(_report(deployment, looked.findings))
+            print_json(_report(deployment, found))
         err.print("Nothing was written. Mend what stops an up, and run the same command again.")
         raise typer.Exit(1)
     _tell_silence(deployment)

@@ -19,5 +19,5 @@ def preflight(stack: StackOption, as_json: JsonOption = False) -> None:
     settings = decryption.opened(Stack.find(stack))
     looked = look(stack, settings, state.exported(stack))
     well = f"Nothing is in the way of an up on {len(settings.clusters)} clusters."
-    stopping = {"stopping": len(looked.stopping)}
-    raise typer.Exit(findings.tell(looked.findings, as_json, well, **stopping))
+    told = looked.told(stack)
+    raise typer.Exit(findings.tell(told, as_json, well, stopping=sum(finding.kind.stops for finding in told)))

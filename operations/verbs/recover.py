@@ -14,6 +14,7 @@ from operations import recover as recovery
 from operations.console import JsonOption, StackOption, err, out
 from operations.deployment import Deployment
 from operations.findings import tell
+from operations.lock import Lock, LockedError
 from operations.stack import Stack
 
 app = typer.Typer()
@@ -47,7 +48,16 @@ def recover(
         raise typer.Exit(tell(findings, as_json, "", mended=False, unseen={}))
     if yes:
         recovery.send_away(stack, force=force)
-    found = recovery.found(deployment)
+    try:
+        found = recovery.found(deployment)
+    except LockedError:
+        # A service may let nobody preview while an update is under way, and say so nowhere else.
+        held = Lock.anonymous()
+        if not yes or not recovery.removable([held], force=force):
+            findings += [] if locks else [held.finding(stack)]
+            raise typer.Exit(tell(findings, as_json, "", mended=False, unseen={})) from None
+        lock.remove(stack)
+        found = recovery.found(deployment)
     findings += found.findings
     if yes:
         recovery.mend(deployment, found)

@@ -19,6 +19,8 @@ from components.settings import Settings
 from operations import deployment, engine, state
 from operations.api import Unanswered
 from operations.deployment import Deployment
+from operations.lock import LockedError
+from operations.preflight import Preflight
 from operations.progress import Progress
 from operations.stack import UsageError
 from operations.verbs import deployment as verbs
@@ -162,7 +164,7 @@ def test_an_up_that_did_more_than_was_approved_fails(monkeypatch: pytest.MonkeyP
     approved.write_text(json.dumps({"stack": "prod", "preview": True, "errors": [], "clusters": {}}))
     runs = Runs(ending(), ending(changed={"b": "create"}))
     monkeypatch.setattr(verbs, "_open", lambda _: runs)
-    monkeypatch.setattr(runs, "preflight", lambda: SimpleNamespace(findings=[], stopping=[]), raising=False)
+    monkeypatch.setattr(runs, "preflight", lambda: Preflight([], {}), raising=False)
     monkeypatch.setattr(runs, "renew", lambda _: None)
 
     with pytest.raises(typer.Exit) as ended:
@@ -447,6 +449,25 @@ def test_a_cli_that_is_killed_is_told_with_what_shows_what_it_left(
 
     assert "killed by signal 9" in told
     assert "python -m operations recover --stack prod" in told
+
+
+@pytest.mark.parametrize("dry", [True, False])
+@pytest.mark.parametrize(
+    "complaint",
+    [
+        "error: [409] Conflict: Another update is currently in progress.\nTo learn more, visit https://www.pulumi.com",
+        "error: [409] Another update is currently in progress.",
+        "error: the stack is currently locked by 1 lock(s). Either wait for the other process(es) to end",
+    ],
+)
+def test_a_run_that_another_update_refuses_is_told_with_what_shows_whose_it_is(
+    complaint: str, dry: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    runs = Cut(255, complaint)
+
+    with pytest.raises(LockedError, match="python -m operations recover --stack prod"):
+        runs._run(runs.run, dry=dry)
 
 
 def test_a_preview_that_the_cli_refuses_could_not_look(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,13 +14,16 @@ from components import connection
 from components.charts import Charts
 from components.connection import AccessError
 from components.settings import ClusterSettings, Settings
-from operations import charts, preflight
+from operations import charts, lock, preflight
 from operations.api import Refused, Unanswered
 from operations.crds import COLLECTION
 from operations.everywhere import Looked
+from operations.findings import Kind
+from operations.lock import Lock
 from operations.preflight import access, clusters, collisions, identity, istio, permissions, remembered, versions
 from operations.preflight.ownership import NAMESPACE, Ownership
 from operations.preflight.permissions import Need
+from operations.preflight.platform import CLOCK_SKEW
 from operations.state import PROVIDER, RELEASE
 from tests.authority import CLIENT, DAY, root
 from tests.unit.conftest import Run
@@ -436,3 +439,21 @@ def test_a_leaving_cluster_that_lets_nobody_look_is_told_with_the_way_to_forget_
     assert told.kind.code == "access-denied"
     assert told.remedy.endswith("python -m operations forget cluster-2 --stack prod")
     assert looked.unreachable == {"cluster-2": denied}
+
+
+@pytest.mark.parametrize(
+    ("kind", "held", "codes"),
+    [
+        (collisions.NAME_TAKEN, True, ["lock-held"]),
+        (collisions.NAME_TAKEN, False, ["name-taken"]),
+        (CLOCK_SKEW, True, ["clock-skew"]),
+    ],
+)
+def test_what_an_update_that_is_under_way_made_is_told_as_that_update(
+    kind: Kind, held: bool, codes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "locks", lambda _stack: [Lock.anonymous()] if held else [])
+
+    looked = preflight.Preflight([kind.found("cluster-1", "Namespace gloo-mesh is there.", "delete it")], {})
+
+    assert [finding.kind.code for finding in looked.told("prod")] == codes

@@ -5,13 +5,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import typer
 from pulumi.automation.events import StepEventMetadata
 
-from operations import leftovers, lock, recover, state
+from operations import backend, leftovers, lock, recover, state
 from operations.helm_records import Records, Release, judged
-from operations.lock import Lock
+from operations.lock import Lock, LockedError
 from operations.recover import Recovery
-from operations.stack import UsageError
+from operations.stack import Stack, UsageError
+from operations.verbs import recover as verb
 from tests.unit.stored import KNOWN, NEW, document, entry, locked, on, provider, secret, urn
 
 
@@ -61,6 +63,31 @@ def test_a_lock_that_is_left_goes(removed: list[str], monkeypatch: pytest.Monkey
     recover.send_away("prod", force=False)
 
     assert removed == ["prod"]
+
+
+@pytest.mark.parametrize(("force", "code"), [(False, 1), (True, 0)])
+def test_a_service_that_says_of_an_update_only_when_it_refuses_a_preview_is_believed_and_force_goes_past(
+    removed: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], force: bool, code: int
+) -> None:
+    def found(_deployment: Any) -> Recovery:
+        if not removed:
+            raise LockedError("another update is running")
+        return Recovery()
+
+    monkeypatch.setattr(lock, "locks", lambda _stack: [])
+    monkeypatch.setattr(verb, "Deployment", lambda *_: None)
+    monkeypatch.setattr(Stack, "find", lambda _: SimpleNamespace(environment={}))
+    monkeypatch.setattr(backend, "cut_off", lambda _stack: [])
+    monkeypatch.setattr(leftovers, "findings", lambda _stack: [])
+    monkeypatch.setattr(recover, "found", found)
+    monkeypatch.setattr(recover, "mend", lambda *_: None)
+
+    with pytest.raises(typer.Exit) as ended:
+        verb.recover("prod", yes=True, force=force)
+
+    assert ended.value.exit_code == code
+    assert removed == (["prod"] if force else [])
+    assert ("lock-held on the backend" in capsys.readouterr().out) is not force
 
 
 def told(of: dict[str, Any], existing: dict[str, str], *steps: dict[str, Any], **recovery: Any) -> Recovery:
