@@ -12,7 +12,7 @@ from pulumi.automation.events import StepEventMetadata
 
 from components.connection import reason
 from components.settings import ClusterSettings
-from operations import helm_records, leftovers, lock, state
+from operations import backend, helm_records, leftovers, lock, state
 from operations.api import Api
 from operations.deployment import Deployment
 from operations.everywhere import look
@@ -103,11 +103,15 @@ def removable(locks: Iterable[Lock], *, force: bool) -> bool:
 
 
 def send_away(stack: str, *, force: bool) -> None:
-    """End what outlived its engine, and remove the stack's locks; raises UsageError when an update has begun."""
+    """End what outlived its engine, and remove the stack's locks; raises UsageError when an update has begun.
+
+    What of the state they were killed over goes first: the CLI reads the state before it removes a lock.
+    """
     leftovers.remove()
     locks = lock.locks(stack)
     if not removable(locks, force=force):
         raise UsageError(f"{locks[0].finding(stack).what} Nothing is recovered while it lasts.")
+    backend.delete(backend.cut_off(stack))
     if locks:
         lock.remove(stack)
 

@@ -36,11 +36,10 @@ def recover(
     findings = [backend.finding(file, stack) for file in torn]
     if torn:
         locks = lock.locks(stack)
+        findings += [held.finding(stack) for held in locks]
         if not yes or not recovery.removable(locks, force=force):
-            findings += [held.finding(stack) for held in locks]
             raise typer.Exit(tell(findings, as_json, "", mended=False, unseen={}))
         recovery.send_away(stack, force=force)
-        backend.delete(torn)
     deployment = Deployment(known, err)
     locks = lock.locks(stack)
     findings += [*(held.finding(stack) for held in locks), *leftovers.findings(stack)]

@@ -4,11 +4,13 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -185,6 +187,10 @@ def test_a_state_that_no_command_can_read_past_what_a_kill_left_is_read_again(fl
     whole = fleet.pulumi("stack", "export")
     (file,) = (fleet.lab.root / "state").rglob(f"{STACK}.json")
     file.with_name(f"{file.name}.attrs").write_text("")
+    # Whoever was killed just then held the stack, too.
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    locked(fleet, gone.pid, socket.gethostname())
 
     refused = fleet.run("up", "--yes")
     shown = recover(fleet)
@@ -192,16 +198,13 @@ def test_a_state_that_no_command_can_read_past_what_a_kill_left_is_read_again(fl
 
     assert refused.returncode == 2
     assert f"EOF. After a crash: python -m operations recover --stack {STACK}" in refused.stderr
-    assert (shown["code"], codes(shown)) == (1, {"state-unreadable"})
-    assert (done["code"], codes(done)) == (0, {"state-unreadable"})
+    assert (shown["code"], codes(shown)) == (1, {"state-unreadable", "lock-left"})
+    assert (done["code"], codes(done)) == (0, {"state-unreadable", "lock-left"})
     assert fleet.pulumi("stack", "export") == whole
 
 
 def test_a_lock_of_another_machine_goes_by_force_alone(fleet: Fleet) -> None:
-    folder = fleet.lab.root / f"state/.pulumi/locks/organization/gloo-mesh/{STACK}"
-    folder.mkdir(parents=True, exist_ok=True)
-    held = {"pid": 1, "username": "anna", "hostname": "ci-runner-7", "timestamp": "2026-11-26T10:00:00.1Z"}
-    (folder / "there.json").write_text(json.dumps(held))
+    folder = locked(fleet, 1, "ci-runner-7")
 
     refused = recover(fleet, "--yes")
     assert (refused["code"], codes(refused)) == (1, {"lock-held"})
@@ -286,6 +289,15 @@ def test_a_lost_management_cluster_is_rebuilt_under_the_same_trust_and_no_worker
     )
     assert [item["metadata"]["name"] for item in listed["items"]] == ["cluster-1"]
     assert fleet.preview()["changes"] == {}
+
+
+def locked(fleet: Fleet, process: int, host: str) -> Path:
+    """Have somebody's process on a host hold the stack; the folder of its locks."""
+    folder = fleet.lab.root / f"state/.pulumi/locks/organization/gloo-mesh/{STACK}"
+    folder.mkdir(parents=True, exist_ok=True)
+    held = {"pid": process, "username": "anna", "hostname": host, "timestamp": "2026-11-26T10:00:00.1Z"}
+    (folder / "there.json").write_text(json.dumps(held))
+    return folder
 
 
 def recover(fleet: Fleet, *options: str) -> Report:

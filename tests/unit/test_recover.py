@@ -41,6 +41,7 @@ def removed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The stacks whose lock, of which there is one, has been removed."""
     gone: list[str] = []
     monkeypatch.setattr(leftovers, "remove", lambda: None)
+    monkeypatch.setattr(backend, "cut_off", lambda _stack: [])
     monkeypatch.setattr(lock, "locks", lambda _stack: [locked()])
     monkeypatch.setattr(lock, "remove", gone.append)
     return gone
@@ -77,7 +78,6 @@ def test_a_service_that_says_of_an_update_only_when_it_refuses_a_preview_is_beli
     monkeypatch.setattr(lock, "locks", lambda _stack: [])
     monkeypatch.setattr(verb, "Deployment", lambda *_: None)
     monkeypatch.setattr(Stack, "find", lambda _: SimpleNamespace(environment={}))
-    monkeypatch.setattr(backend, "cut_off", lambda _stack: [])
     monkeypatch.setattr(leftovers, "findings", lambda _stack: [])
     monkeypatch.setattr(recover, "found", found)
     monkeypatch.setattr(recover, "mend", lambda *_: None)
