@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -44,7 +45,8 @@ class StandingLab:
     def hand(self, workers: int, failures: int) -> Lab:
         """It, with this many workers, which hold nothing of what was done there before.
 
-        Another, where more tests have failed by now than when it was handed out last.
+        Another, where more tests have failed by now than when it was handed out last, or where somebody won't have it
+        be as it was.
         """
         if self._lab and (failures > self._failures or not self._knows(self._lab.clusters()[: workers + 1])):
             self.take_down()
@@ -56,11 +58,13 @@ class StandingLab:
                 elif entry.name not in KEPT:
                     entry.unlink()
             self._lab.up(workers)
-        else:
-            self._lab = self._owned.enter_context(fresh_lab(workers))
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(self._put_back, self._lab.clusters()))
-        return self._lab
+            try:
+                return self._put_back(self._lab)
+            except AssertionError as unsettled:
+                warnings.warn(f"A lab was thrown away. {unsettled}", stacklevel=1)
+                self.take_down()
+        self._lab = self._owned.enter_context(fresh_lab(workers))
+        return self._put_back(self._lab)
 
     def take_down(self) -> None:
         """End it; the next is a fresh one."""
@@ -72,9 +76,13 @@ class StandingLab:
         """Whether it is known how each was at first; not where a test made one, or made it anew."""
         return all(name in self._snapshots and self._snapshots[name].fits() for name in clusters)
 
-    def _put_back(self, cluster: str) -> None:
-        assert self._lab
-        if self._knows([cluster]):
-            self._snapshots[cluster].put_back()
-        else:
-            self._snapshots[cluster] = Snapshot(self._lab, cluster)
+    def _put_back(self, lab: Lab) -> Lab:
+        def put_back(cluster: str) -> None:
+            if self._knows([cluster]):
+                self._snapshots[cluster].put_back()
+            else:
+                self._snapshots[cluster] = Snapshot(lab, cluster)
+
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(put_back, lab.clusters()))
+        return lab

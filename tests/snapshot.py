@@ -20,7 +20,7 @@ from tests.awaiting import awaited
 RESTLESS = (b"/registry/events/", b"/registry/leases/", b"/registry/masterleases/")
 """What changes by itself, and nothing goes by."""
 STILL_SECONDS = 0.5
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 30
 MOST_OPERATIONS = 100
 """In one transaction; etcd takes 128."""
 OBJECTS = {"key": base64.b64encode(b"/registry/").decode(), "range_end": base64.b64encode(b"/registry0").decode()}
@@ -41,10 +41,10 @@ class Snapshot:
         self._birth = self._born()
         seen: Held = {}
 
-        def changes() -> bool:
+        def changes() -> list[str]:
             nonlocal seen
             before, seen = seen, self._read()
-            return seen != before
+            return _differing(before, seen)
 
         _await_end(changes)
         self._held = seen
@@ -54,15 +54,18 @@ class Snapshot:
         return self._birth == self._born()
 
     def put_back(self) -> None:
-        """Have the cluster, which must run, hold exactly that again; its audit log begins anew."""
+        """Have the cluster, which must run, hold exactly that again; its audit log begins anew.
+
+        Raises AssertionError, with what it is about, where somebody won't let it be.
+        """
         # Again and again, because controllers answer what they see vanish.
         _await_end(self._differed)
         (self._folder / "logs/audit.log").write_text("")
 
-    def _differed(self) -> bool:
-        """Whether it held anything else, which it does no longer."""
+    def _differed(self) -> list[str]:
+        """The keys under which it held anything else, which it does no longer."""
         now = self._read()
-        changed = [key for key in now.keys() | self._held.keys() if now.get(key) != self._held.get(key)]
+        changed = _differing(now, self._held)
         for start in range(0, len(changed), MOST_OPERATIONS):
             operations = [
                 {"request_put": {"key": key, "value": self._held[key]}}
@@ -71,7 +74,7 @@ class Snapshot:
                 for key in changed[start : start + MOST_OPERATIONS]
             ]
             self._ask("txn", {"success": operations})
-        return bool(changed)
+        return changed
 
     def _read(self) -> Held:
         pairs = self._ask("range", OBJECTS)["kvs"]
@@ -92,14 +95,22 @@ class Snapshot:
         return (self._folder / kubeconfig.CERTIFICATE).read_bytes()
 
 
-def _await_end(changes: Callable[[], bool]) -> None:
+def _differing(one: Held, other: Held) -> list[str]:
+    return [key for key in one.keys() | other.keys() if one.get(key) != other.get(key)]
+
+
+def _await_end(changes: Callable[[], list[str]]) -> None:
     """Ask until nothing has changed for a while."""
-    last = time.monotonic()
+    last, changed = time.monotonic(), list[str]()
 
     def still() -> bool:
-        nonlocal last
-        if changes():
-            last = time.monotonic()
+        nonlocal last, changed
+        if found := changes():
+            last, changed = time.monotonic(), found
         return time.monotonic() > last + STILL_SECONDS
 
-    awaited(still, PATIENCE_SECONDS)
+    try:
+        awaited(still, PATIENCE_SECONDS)
+    except AssertionError:
+        names = ", ".join(base64.b64decode(key).decode() for key in sorted(changed))
+        raise AssertionError(f"After {PATIENCE_SECONDS} s this still changes: {names}") from None

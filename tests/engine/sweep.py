@@ -303,6 +303,10 @@ def _ended(running: subprocess.Popen[str]) -> tuple[str, list[str]]:
     except subprocess.TimeoutExpired:
         end_family(running.pid)
         return "", [f"{verb} had not ended after {DEADLINE_SECONDS} s"]
+    except BaseException:
+        # Whoever ends the sweep means all of it.
+        end_family(running.pid)
+        raise
     if running.returncode == 0:
         return told, []
     lines = [line for line in complained.splitlines() if "error" in line] or complained.splitlines()

@@ -1,5 +1,7 @@
 """What test files count on when a lab is handed to them."""
 
+import threading
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -43,6 +45,30 @@ def test_what_was_made_changed_and_deleted_is_as_before_and_nobody_wrote_it(lab:
     # The controllers know, too, and go on from there.
     core.create_namespace({"metadata": {"name": "made"}})
     awaited(lambda: core.list_namespaced_service_account("made").items)
+
+
+def test_a_cluster_that_somebody_wont_let_be_is_told_with_what_it_is_about(
+    lab: Lab, api: client.ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.snapshot.PATIENCE_SECONDS", 2)
+    core: Any = client.CoreV1Api(api)
+    snapshot = Snapshot(lab, MANAGEMENT)
+    ended = threading.Event()
+
+    def insist() -> None:
+        while not ended.wait(0.1):
+            with suppress(client.ApiException):
+                core.create_namespaced_config_map("default", {"metadata": {"name": "restless"}})
+
+    somebody = threading.Thread(target=insist)
+    somebody.start()
+    try:
+        with pytest.raises(AssertionError, match="still changes: /registry/configmaps/default/restless"):
+            snapshot.put_back()
+    finally:
+        ended.set()
+        somebody.join()
+    snapshot.put_back()
 
 
 def pods(core: Any) -> set[str]:
