@@ -1,7 +1,7 @@
 """The backend's lock on a stack: who took it, whether that process still runs, and its removal.
 
 Owns reading it: as a file of a backend on this machine, in the CLI's words elsewhere. Pulumi Cloud says no more than
-that an update is under way. Only `remove` writes.
+that an update is under way. Only `remove` writes, but that in a bucket whoever asks is given a lock for a moment.
 """
 
 import json
@@ -98,6 +98,14 @@ def locks(stack: str) -> list[Lock]:
         raise UsageError(f"Pulumi can't see who holds {stack}: {last_error(error)}") from None
 
 
+def listed(stack: str) -> list[Lock]:
+    """Every lock on a stack, where the backend lists them; to learn of those in a bucket takes one for a moment."""
+    try:
+        return list(_read(stack) or ())
+    except (CommandError, UsageError):
+        return []
+
+
 def remove(stack: str) -> None:
     """Remove every lock on a stack; raises UsageError."""
     try:
@@ -106,7 +114,8 @@ def remove(stack: str) -> None:
         raise UsageError(f"Pulumi can't remove the lock: {last_error(error)}") from None
 
 
-def _asked(stack: str) -> Iterable[Lock]:
+def _read(stack: str) -> Iterable[Lock] | None:
+    """The locks, of a backend that lists them: a folder or a service; None of every other."""
     url = backend.url()
     if root := backend.folder(url):
         return _files(root, stack)
@@ -115,6 +124,12 @@ def _asked(stack: str) -> Iterable[Lock]:
         stacks = json.loads(cli("stack", "ls", "--json"))
         busy = any(known.get("updateInProgress") for known in stacks if known["name"].rpartition("/")[2] == stack)
         return [Lock.anonymous()] if busy else []
+    return None
+
+
+def _asked(stack: str) -> Iterable[Lock]:
+    if (listed := _read(stack)) is not None:
+        return listed
     try:
         with tempfile.TemporaryDirectory() as empty:
             # Asks for the lock before it sees that there is such a stack; nothing else asks and then changes nothing.

@@ -105,13 +105,14 @@ def removable(locks: Iterable[Lock], *, force: bool) -> bool:
 def send_away(stack: str, *, force: bool) -> None:
     """End what outlived its engine, and remove the stack's locks; raises UsageError when an update has begun.
 
-    What of the state they were killed over goes first: the CLI reads the state before it removes a lock.
+    What a killed CLI left of the state goes first: the CLI reads the state before it removes a lock.
     """
     leftovers.remove()
+    torn = backend.cut_off(stack)
     locks = lock.locks(stack)
     if not removable(locks, force=force):
         raise UsageError(f"{locks[0].finding(stack).what} Nothing is recovered while it lasts.")
-    backend.delete(backend.cut_off(stack))
+    backend.delete(torn)
     if locks:
         lock.remove(stack)
 

@@ -56,13 +56,13 @@ class Preflight:
         return [finding for finding in self.findings if finding.kind.stops]
 
     def told(self, stack: str) -> list[Finding]:
-        """What to tell of it: of what stops an `up`, who holds the stack comes first, and alone.
+        """What to tell of it: of what stops an `up`, only who holds the stack, where the backend lists that.
 
         An update that runs, or was cut off, may have made what is in the way before the state knows of it, and no
-        remedy for somebody else's objects is meant for those.
+        remedy for somebody else's objects is meant for those. Where nobody could look is told in any case.
         """
-        held = lock.locks(stack) if self.stopping else []
-        return [one.finding(stack) for one in held] or self.findings
+        held = [one.finding(stack) for one in lock.listed(stack)] if self.stopping else []
+        return [*held, *(finding for finding in self.findings if not held or finding.kind.unseen)]
 
 
 @dataclass(frozen=True)

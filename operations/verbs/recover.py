@@ -39,6 +39,7 @@ def recover(
         findings += [held.finding(stack) for held in locks]
         if not yes or not recovery.removable(locks, force=force):
             raise typer.Exit(tell(findings, as_json, "", mended=False, unseen={}))
+        findings += leftovers.findings(stack)
         recovery.send_away(stack, force=force)
     deployment = Deployment(known, err)
     locks = lock.locks(stack)
@@ -50,6 +51,9 @@ def recover(
     try:
         found = recovery.found(deployment)
     except LockedError:
+        if yes and locks:
+            # Theirs is gone; this is somebody else's.
+            raise
         # A service may let nobody preview while an update is under way, and say so nowhere else.
         held = Lock.anonymous()
         findings += [] if locks else [held.finding(stack)]

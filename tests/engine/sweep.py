@@ -304,8 +304,9 @@ def _ended(running: subprocess.Popen[str]) -> tuple[str, list[str]]:
         end_family(running.pid)
         return "", [f"{verb} had not ended after {DEADLINE_SECONDS} s"]
     except BaseException:
-        # Whoever ends the sweep means all of it.
-        end_family(running.pid)
+        # Whoever ends the sweep means all of it, and may have ended this already.
+        if running.poll() is None:
+            end_family(running.pid)
         raise
     if running.returncode == 0:
         return told, []

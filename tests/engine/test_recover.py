@@ -52,6 +52,9 @@ def test_an_up_that_is_killed_while_helm_installs_is_recovered_and_finished(flee
 
     assert refused.returncode == 1
     assert f"python -m operations recover --stack {STACK}" in refused.stderr
+    # And nothing of what the killed one was at as somebody else's.
+    assert "lock-left" in refused.stderr
+    assert "pending-release" not in refused.stderr
     assert shown["code"] == 1
     assert {"lock-left", "release-pending", "operation-pending", "provider-left"} <= codes(shown)
     assert done["code"] == 0

@@ -126,6 +126,16 @@ def test_a_stack_of_a_bucket_that_nobody_holds_has_no_lock_whatever_its_secrets_
     assert lock.locks("prod") == []
 
 
+def test_a_bucket_is_not_asked_by_who_only_looks_and_a_backend_that_fails_lists_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket(tmp_path, monkeypatch, LOCKED)
+    assert lock.listed("prod") == []
+
+    command_line(tmp_path, monkeypatch, "echo 'error: not logged in' >&2; exit 255")
+    assert lock.listed("prod") == []
+
+
 def test_locks_of_other_backends_are_read_from_what_the_cli_complains_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +161,7 @@ def test_an_update_that_a_service_knows_of_is_told_whether_or_not_it_has_a_conso
 
     assert found.finding("prod").kind.code == "lock-held"
     assert lock.locks("lab") == []
+    assert [len(lock.listed(stack)) for stack in ("prod", "lab")] == [1, 0]
 
 
 def test_a_state_isnt_put_back_while_somebody_holds_the_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -442,18 +442,19 @@ def test_a_leaving_cluster_that_lets_nobody_look_is_told_with_the_way_to_forget_
 
 
 @pytest.mark.parametrize(
-    ("kind", "held", "codes"),
+    ("kinds", "held", "codes"),
     [
-        (collisions.NAME_TAKEN, True, ["lock-held"]),
-        (collisions.NAME_TAKEN, False, ["name-taken"]),
-        (CLOCK_SKEW, True, ["clock-skew"]),
+        ([collisions.NAME_TAKEN, CLOCK_SKEW], True, ["lock-held"]),
+        ([collisions.NAME_TAKEN, access.LOGIN_HANGS], True, ["lock-held", "login-hangs"]),
+        ([collisions.NAME_TAKEN, CLOCK_SKEW], False, ["name-taken", "clock-skew"]),
+        ([CLOCK_SKEW], True, ["clock-skew"]),
     ],
 )
 def test_what_an_update_that_is_under_way_made_is_told_as_that_update(
-    kind: Kind, held: bool, codes: list[str], monkeypatch: pytest.MonkeyPatch
+    kinds: list[Kind], held: bool, codes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "locks", lambda _stack: [Lock.anonymous()] if held else [])
+    monkeypatch.setattr(lock, "listed", lambda _stack: [Lock.anonymous()] if held else [])
 
-    looked = preflight.Preflight([kind.found("cluster-1", "Namespace gloo-mesh is there.", "delete it")], {})
+    looked = preflight.Preflight([kind.found("cluster-1", "It is so.", "Mend it.") for kind in kinds], {})
 
     assert [finding.kind.code for finding in looked.told("prod")] == codes

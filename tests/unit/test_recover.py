@@ -1,6 +1,8 @@
 """What a crash leaves, judged without an engine or a cluster, and the order of its removal."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -66,21 +68,24 @@ def test_a_lock_that_is_left_goes(removed: list[str], monkeypatch: pytest.Monkey
     assert removed == ["prod"]
 
 
+def test_what_a_killed_cli_left_of_the_state_goes_before_the_lock_that_the_cli_is_to_remove(
+    removed: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Lock, "running", False)
+    monkeypatch.setattr(backend, "cut_off", lambda _stack: [tmp_path])
+    monkeypatch.setattr(backend, "delete", lambda files: removed.extend(map(str, files)))
+
+    recover.send_away("prod", force=False)
+
+    assert removed == [str(tmp_path), "prod"]
+
+
 @pytest.mark.parametrize(("force", "code"), [(False, 1), (True, 0)])
 def test_a_service_that_says_of_an_update_only_when_it_refuses_a_preview_is_believed_and_force_goes_past(
     removed: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], force: bool, code: int
 ) -> None:
-    def found(_deployment: Any) -> Recovery:
-        if not removed:
-            raise LockedError("another update is running")
-        return Recovery()
-
+    refusing_previews(monkeypatch, lambda: not removed)
     monkeypatch.setattr(lock, "locks", lambda _stack: [])
-    monkeypatch.setattr(verb, "Deployment", lambda *_: None)
-    monkeypatch.setattr(Stack, "find", lambda _: SimpleNamespace(environment={}))
-    monkeypatch.setattr(leftovers, "findings", lambda _stack: [])
-    monkeypatch.setattr(recover, "found", found)
-    monkeypatch.setattr(recover, "mend", lambda *_: None)
 
     with pytest.raises(typer.Exit) as ended:
         verb.recover("prod", yes=True, force=force)
@@ -88,6 +93,33 @@ def test_a_service_that_says_of_an_update_only_when_it_refuses_a_preview_is_beli
     assert ended.value.exit_code == code
     assert removed == (["prod"] if force else [])
     assert "lock-held on the backend" in capsys.readouterr().out
+
+
+def test_an_update_that_begins_after_the_one_that_was_sent_away_is_not(
+    removed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusing_previews(monkeypatch, lambda: True)
+    monkeypatch.setattr(lock, "locks", lambda _stack: [Lock.anonymous()])
+
+    with pytest.raises(LockedError):
+        verb.recover("prod", yes=True, force=True)
+
+    assert removed == ["prod"]
+
+
+def refusing_previews(monkeypatch: pytest.MonkeyPatch, refuses: Callable[[], bool]) -> None:
+    """Have the backend let nobody preview while it refuses; nothing else is to be recovered."""
+
+    def found(_deployment: Any) -> Recovery:
+        if refuses():
+            raise LockedError("another update is running")
+        return Recovery()
+
+    monkeypatch.setattr(verb, "Deployment", lambda *_: None)
+    monkeypatch.setattr(Stack, "find", lambda _: SimpleNamespace(environment={}))
+    monkeypatch.setattr(leftovers, "findings", lambda _stack: [])
+    monkeypatch.setattr(recover, "found", found)
+    monkeypatch.setattr(recover, "mend", lambda *_: None)
 
 
 def told(of: dict[str, Any], existing: dict[str, str], *steps: dict[str, Any], **recovery: Any) -> Recovery:
