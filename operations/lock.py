@@ -128,8 +128,8 @@ def _read(stack: str) -> Iterable[Lock] | None:
 
 
 def _asked(stack: str) -> Iterable[Lock]:
-    if (listed := _read(stack)) is not None:
-        return listed
+    if (known := _read(stack)) is not None:
+        return known
     try:
         with tempfile.TemporaryDirectory() as empty:
             # Asks for the lock before it sees that there is such a stack; nothing else asks and then changes nothing.

@@ -6,6 +6,7 @@ but on helm's standard input.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -57,14 +58,14 @@ def wanted(stack: str, config: Mapping[str, object], secret: Collection[str]) ->
 
 
 def helm_command() -> str:
-    """Where Helm's command is; raises UsageError where it is nowhere, or of another generation."""
+    """Where Helm's command is; raises UsageError where it is nowhere, or another than is asked for."""
     helm = shutil.which("helm")
     if helm is None:
         raise UsageError(
             "Helm's command, `helm`, is not on PATH; diff renders charts with it. Install Helm 3, from 3.13."
         )
     asked = subprocess.run([helm, "version", "--template", "{{.Version}}"], capture_output=True, text=True, check=False)
-    if not asked.stdout.startswith("v3."):
+    if not re.match(r"v3\.(1[3-9]|[2-9]\d)\.", asked.stdout):
         # Helm 4 takes the name of a plugin where 3 takes the addons' post-renderer.
         version = asked.stdout.strip() or "of no version that it tells"
         raise UsageError(f"{helm} is {version}; diff renders charts with Helm 3, from 3.13. Put that on PATH first.")

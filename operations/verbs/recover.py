@@ -55,9 +55,8 @@ def recover(
             # Theirs is gone; this is somebody else's.
             raise
         # A service may let nobody preview while an update is under way, and say so nowhere else.
-        held = Lock.anonymous()
-        findings += [] if locks else [held.finding(stack)]
-        if not yes or not recovery.removable([held], force=force):
+        findings += [] if locks else [Lock.anonymous().finding(stack)]
+        if not (yes and force):
             raise typer.Exit(tell(findings, as_json, "", mended=False, unseen={})) from None
         lock.remove(stack)
         found = recovery.found(deployment)

@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -320,11 +321,22 @@ def test_without_helm_the_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> N
         helm_command()
 
 
-def test_another_generation_of_helm_is_told_with_its_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", f"{Path(helm(tmp_path, 'echo v4.1.4')).parent}:{os.environ['PATH']}")
+@pytest.mark.parametrize("version", ["v3.9.4", "v3.12.3", "v4.1.4"])
+def test_a_helm_that_is_too_old_or_too_new_is_told_with_its_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    monkeypatch.setenv("PATH", f"{Path(helm(tmp_path, f'echo {version}')).parent}:{os.environ['PATH']}")
 
-    with pytest.raises(UsageError, match=r"bin/helm is v4\.1\.4; diff renders charts with Helm 3"):
+    with pytest.raises(UsageError, match=rf"bin/helm is {re.escape(version)}; diff renders charts with Helm 3"):
         helm_command()
+
+
+@pytest.mark.parametrize("version", ["v3.13.0", "v3.19.2", "v3.20.0+unreleased"])
+def test_a_helm_from_3_13_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    command = helm(tmp_path, f"echo {version}")
+    monkeypatch.setenv("PATH", f"{Path(command).parent}:{os.environ['PATH']}")
+
+    assert helm_command() == command
 
 
 def test_opaque_values_are_rendered_as_deployed_and_reach_helm_by_stdin_alone(
