@@ -8,6 +8,12 @@ import asyncio
 import socket
 import ssl
 
+from components.settings.pem import covers
+
+
+class MisnamedError(ssl.SSLCertVerificationError):
+    """A certificate under the root, and for other names than the one that was asked for."""
+
 
 def trusting(root_pem: str) -> ssl.SSLContext:
     """A context that trusts `root_pem` and nothing else."""
@@ -15,7 +21,7 @@ def trusting(root_pem: str) -> ssl.SSLContext:
     context.load_verify_locations(cadata=root_pem)
     # As the agents, which are Go programs, see it: any certificate they are given is an anchor.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    # OpenSSL refuses the vendor page's `*.gloo-mesh`, which agents accept. The root signs servers only here.
+    # OpenSSL refuses the vendor page's `*.gloo-mesh`, which agents accept; names are compared as they do, below.
     context.check_hostname = False
     context.set_alpn_protocols(["h2"])
     return context
@@ -26,7 +32,12 @@ async def shake_hands(address: str, authority: str, context: ssl.SSLContext, sec
     host, _, port = address.rpartition(":")
     async with asyncio.timeout(seconds):
         _, writer = await asyncio.open_connection(host.strip("[]"), int(port), ssl=context, server_hostname=authority)
+        certificate = writer.get_extra_info("peercert")
         writer.transport.abort()
+    names = [name for kind, name in certificate.get("subjectAltName", ()) if kind == "DNS"]
+    # A company's root signs others' servers, too.
+    if not any(covers(name, authority) for name in names):
+        raise MisnamedError(ssl.SSL_ERROR_SSL, f"its certificate is for {', '.join(names) or 'no DNS name'}")
 
 
 def cause(error: OSError, authority: str) -> str:
@@ -34,6 +45,8 @@ def cause(error: OSError, authority: str) -> str:
     match error:
         case socket.gaierror():
             return "its name does not resolve"
+        case MisnamedError():
+            return f"{error.strerror}, so something else listens there, or ends TLS on the way"
         case ssl.SSLCertVerificationError():
             return (
                 "what answers there is not under this fleet's root "

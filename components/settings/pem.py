@@ -171,6 +171,12 @@ def fingerprints(content: str) -> set[str]:
         return {fingerprint(content)}
 
 
+def covers(pattern: str, name: str) -> bool:
+    """As Go matches: exactly, or by a wildcard for the whole first label (the vendor's is `*.gloo-mesh`)."""
+    pattern, name = pattern.lower(), name.lower()
+    return pattern == name or (pattern.startswith("*.") and "." in name and pattern[2:] == name.partition(".")[2])
+
+
 def lifetime(bundle: str, name: str) -> tuple[datetime, datetime]:
     """When the first certificate began, and when the first of them all ends; raises ValueError with a sentence."""
     found = _certificates(Pem(name, bundle))
@@ -193,7 +199,7 @@ class _Role:
         elif _is_authority(certificate):
             yield f"{name} is a CA's certificate; {ISSUE} with CA:FALSE (basicConstraints)."
         names = _dns_names(certificate)
-        if self.dns_name and not any(_covers(dns_name, self.dns_name) for dns_name in names):
+        if self.dns_name and not any(covers(dns_name, self.dns_name) for dns_name in names):
             yield (
                 f"{name} is for {', '.join(names) or 'no DNS name'}, not for {self.called} {self.dns_name}; "
                 f"{ISSUE} with that DNS name (SAN), {self.remedy}."
@@ -367,12 +373,6 @@ def _allows(certificate: x509.Certificate, use: ObjectIdentifier) -> bool:
 def _dns_names(certificate: x509.Certificate) -> list[str]:
     names = _extension(certificate, x509.SubjectAlternativeName)
     return names.get_values_for_type(x509.DNSName) if names else []
-
-
-def _covers(pattern: str, name: str) -> bool:
-    """As Go matches: exactly, or by a wildcard for the whole first label (the vendor's is `*.gloo-mesh`)."""
-    pattern, name = pattern.lower(), name.lower()
-    return pattern == name or (pattern.startswith("*.") and "." in name and pattern[2:] == name.partition(".")[2])
 
 
 def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

@@ -283,6 +283,19 @@ def test_another_authoritys_certificate_is_told_apart_from_no_answer(fleet: Flee
     assert asked == ["enterprise-networking.gloo-mesh"]
 
 
+def test_another_servers_certificate_under_the_same_root_is_not_trusted(fleet: Fleet) -> None:
+    """A company's root signs more than relays, and a load balancer that ends TLS may have one of those."""
+    company = authority.root()
+    trusting = replace(fleet, trust={"relay-root-tls-secret": {"ca.crt": company.pem}})
+    ours, theirs = company.server("*.gloo-mesh"), company.server("ingress.example.com", "*.enterprise-networking")
+    with Relay(ours.pem, ours.key_pem).start() as right, Relay(theirs.pem, theirs.key_pem).start() as wrong:
+        (finding,) = relay.dialled(trusting, [right.address, wrong.address])
+
+    assert finding.kind.code == "relay-not-trusted"
+    assert wrong.address in finding.what
+    assert "its certificate is for ingress.example.com, *.enterprise-networking" in finding.what
+
+
 def test_addresses_are_dialled_at_the_same_time(fleet: Fleet) -> None:
     both = threading.Barrier(2)
 
