@@ -127,7 +127,7 @@ def _look(
         record = _record(api, settings.namespace)
     namespaces: dict[str, dict[str, Any] | None] = {}
     for name in names:
-        # Whether one may look is told where rights are; what nobody may see isn't gone.
+        # Whether one may look is told with the rights; what nobody may see isn't gone.
         with suppress(Refused):
             namespaces[name] = api.named(f"/api/v1/namespaces/{name}")
     found += istio.injected(cluster, settings.namespace, namespaces.get(settings.namespace))

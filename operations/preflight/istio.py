@@ -35,6 +35,8 @@ CRDS_MISSING = Kind(
     "istio-crds-missing", "The way through the gateway can't be made, so the up fails there.", _PAGE, stops=True
 )
 
+ROOT_CONFIG_MAP = "istio-ca-root-cert"
+"""What istiod hands its root out by, in every namespace."""
 _DEFAULT_CLUSTER = "Kubernetes"
 """What istiod calls its cluster unless told otherwise."""
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
@@ -148,7 +150,7 @@ def root(cluster: WorkerClusterSettings, api: Api) -> frozenset[str]:
     The ConfigMap is what istiod hands out, and no key is in it; the Secret is where its root comes from.
     """
     below = f"/api/v1/namespaces/{cluster.istio.namespace}"
-    for path in (f"{below}/configmaps/istio-ca-root-cert", f"{below}/secrets/cacerts"):
+    for path in (f"{below}/configmaps/{ROOT_CONFIG_MAP}", f"{below}/secrets/cacerts"):
         try:
             found = api.get(path)
         except Refused:
@@ -174,15 +176,20 @@ def roots(settings: Settings, seen: Mapping[str, frozenset[str]]) -> Iterator[Fi
     if mesh is None or mesh.istio_ca != "external":
         return
     known = [worker for worker in settings.worker_clusters if seen.get(worker.name)]
+    agreed, common = known[:1], seen[known[0].name] if known else frozenset[str]()
     for worker in known[1:]:
-        if not seen[worker.name] & seen[known[0].name]:
+        if common & seen[worker.name]:
+            agreed.append(worker)
+            common &= seen[worker.name]
+        else:
+            others = f" and {len(agreed) - 1} more have in common" if agreed[1:] else " has"
             yield ROOTS_DIFFER.found(
                 worker.name,
-                f"Istio on {worker.name} (context {worker.context}) trusts another root than on {known[0].name} "
-                f"(context {known[0].context}).",
-                f"Give both cacerts under one root: {worker.kubectl} -n {worker.istio.namespace} "
-                "get configmap istio-ca-root-cert -o jsonpath='{.data.root-cert\\.pem}' | openssl x509 -noout -subject "
-                "-fingerprint",
+                f"Istio on {worker.name} (context {worker.context}) trusts no root that {agreed[0].name} "
+                f"(context {agreed[0].context}){others}.",
+                f"Give all cacerts under one root: {worker.kubectl} -n {worker.istio.namespace} "
+                f"get configmap {ROOT_CONFIG_MAP} "
+                "-o jsonpath='{.data.root-cert\\.pem}' | openssl x509 -noout -subject -fingerprint",
             )
 
 

@@ -1,8 +1,8 @@
 """What the deploying identity has to be allowed on each cluster.
 
 Owns the list, by role: what the program makes itself, what Helm keeps and installs for it, and what it reads. A
-fleet lives by it alone in a test, from its first up to its removal. Rules are asked for at once, and what they don't
-cover right by right, because clouds grant rights that no rule shows.
+fleet lives by it alone in a test, from its first up to its removal. Apart from it stands what preflight alone reads.
+Rules are asked for at once, and what they don't cover right by right, because clouds grant rights that no rule shows.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,12 +14,20 @@ from components import product
 from components.settings import ClusterSettings, Settings, WorkerClusterSettings
 from operations.api import Api, Refused
 from operations.findings import Finding, Kind
+from operations.preflight import istio
+from operations.preflight.clusters import KUBE_SYSTEM
 
 _PAGE = "permissions"
 MISSING = Kind("permission-missing", "The up would be refused there, half way.", _PAGE, stops=True)
 GRANTING = Kind(
     "granting-not-allowed",
     "The charts bring ClusterRoles; whoever installs one has to hold all of its rights, or the right to grant them.",
+    _PAGE,
+)
+
+READING = Kind(
+    "reading-not-allowed",
+    "What is wrong there isn't told, as nobody could look; an up doesn't need it.",
     _PAGE,
 )
 
@@ -49,6 +57,7 @@ def needs(settings: Settings, cluster: ClusterSettings) -> Iterator[Need]:
     """Everything that an `up`, a change and a removal ask of a cluster, but for granting."""
     yield from _release(settings.namespace)
     yield from _namespace(cluster, settings.namespace)
+    yield from _tested(settings, cluster)
     yield Need(("get", "create", "patch"), "apiextensions.k8s.io", "customresourcedefinitions")
     if isinstance(cluster, WorkerClusterSettings):
         if cluster.addons.enabled:
@@ -80,6 +89,14 @@ def _release(namespace: str) -> Iterator[Need]:
     yield Need((*MADE, "list"), "apps", "deployments", namespace)
     yield Need(("list",), "apps", "replicasets", namespace)
     yield Need(("list",), "", "pods", namespace)
+
+
+def _tested(settings: Settings, cluster: ClusterSettings) -> Iterator[Need]:
+    """What `helm test` left, which is deleted before another version comes."""
+    worker = isinstance(cluster, WorkerClusterSettings)
+    name = product.TEST_OBJECTS[product.AGENT_RELEASE if worker else product.MANAGEMENT_RELEASE]
+    yield Need(("delete",), "", "pods", settings.namespace, name)
+    yield Need(("delete",), RBAC, "rolebindings", settings.namespace, name)
 
 
 def _management(settings: Settings) -> Iterator[Need]:
@@ -120,30 +137,42 @@ def granting(cluster: ClusterSettings) -> Iterator[Need]:
         yield Need(("bind",), RBAC, "clusterroles", "", product.OPENSHIFT_ANY_USER)
 
 
+def reading(settings: Settings, cluster: ClusterSettings) -> Iterator[Need]:
+    """What preflight alone looks at: what cluster it is, and what is there already."""
+    yield Need(("get",), "", "namespaces", KUBE_SYSTEM, KUBE_SYSTEM)
+    if isinstance(cluster, WorkerClusterSettings):
+        within, mesh = cluster.istio.namespace, settings.virtual_mesh
+        if cluster.addons.enabled:
+            yield Need(("list",), "apps", "deployments", within)
+            yield Need(("list",), "admissionregistration.k8s.io", "mutatingwebhookconfigurations")
+        if mesh and mesh.istio_ca == "external":
+            yield Need(("get",), "", "configmaps", within, istio.ROOT_CONFIG_MAP)
+    elif settings.relay.service_type == "LoadBalancer":
+        yield Need(("list",), "", "services")
+
+
 def findings(settings: Settings, cluster: ClusterSettings, api: Api) -> Iterator[Finding]:
     """What is needed and isn't allowed; raises Refused where not even the question is."""
-    needed, grants = list(needs(settings, cluster)), list(granting(cluster))
-    missing = _missing(api, [*needed, *grants])
     called = f"on {cluster.name} (context {cluster.context})"
-    if lacking := _told(need for need in missing if need in single(needed)):
-        yield MISSING.found(
-            cluster.name,
-            f"The identity that deploys may not {called}: {'; '.join(lacking)}.",
-            "Have its ClusterRole there hold them (docs/runbooks/permissions.md); then: "
-            f"{cluster.kubectl} auth can-i --list --namespace {settings.namespace}",
-        )
-    if lacking := _told(need for need in missing if need in single(grants)):
-        yield GRANTING.found(
-            cluster.name,
-            f"The identity that deploys may not {called}: {'; '.join(lacking)}.",
-            "Have its ClusterRole there hold them, or every right of the charts' ClusterRoles; then: "
-            f"{cluster.kubectl} auth can-i escalate clusterroles",
-        )
+    hold = "Have its ClusterRole there hold them"
+    can_i, page = f"{cluster.kubectl} auth can-i", "docs/runbooks/permissions.md"
+    listed = f"{hold} ({page}); then: {can_i} --list --namespace {settings.namespace}"
+    grant = f"{hold}, or every right of the charts' ClusterRoles; then: {can_i} escalate clusterroles"
+    groups = (
+        (MISSING, single(needs(settings, cluster)), listed),
+        (GRANTING, single(granting(cluster)), grant),
+        (READING, single(reading(settings, cluster)), listed),
+    )
+    missing = _missing(api, [need for _, needed, _ in groups for need in needed])
+    for kind, needed, remedy in groups:
+        if lacking := _told(need for need in missing if need in needed):
+            what = f"The identity that deploys may not {called}: {'; '.join(lacking)}."
+            yield kind.found(cluster.name, what, remedy)
 
 
-def _missing(api: Api, needed: Iterable[Need]) -> list[Need]:
+def _missing(api: Api, needed: list[Need]) -> list[Need]:
     """Of each verb by itself, those that neither the rules nor the authorizer itself grants."""
-    left = uncovered(_rules(api, NOWHERE), single(needed))
+    left = uncovered(_rules(api, NOWHERE), needed)
     for namespace in sorted({need.namespace for need in left} - {""}):
         rules = _rules(api, namespace)
         left = [need for need in left if need.namespace != namespace or uncovered(rules, [need])]

@@ -571,10 +571,12 @@ class Restricted:
             core.create_namespaced_service_account("default", {"metadata": {"name": "restricted"}})
         token: Any = core.create_namespaced_service_account_token("restricted", "default", {"spec": {}})
         self.user = {"token": token.status.token}
-        self.needs = [
-            *permissions.single(permissions.needs(settings, self.cluster)),
-            *permissions.single(permissions.granting(self.cluster)),
-        ]
+        self.kinds = {
+            "permission-missing": permissions.single(permissions.needs(settings, self.cluster)),
+            "granting-not-allowed": permissions.single(permissions.granting(self.cluster)),
+            "reading-not-allowed": permissions.single(permissions.reading(settings, self.cluster)),
+        }
+        self.needs = [need for needs in self.kinds.values() for need in needs]
         self.allow(self.needs)
         binding: Any = {
             "metadata": {"name": "restricted"},
@@ -636,10 +638,9 @@ def test_each_right_that_is_missing_is_told_and_no_other(
         for need in lacking.values():
             one.allow([other for other in one.needs if (other.group, other.resource, other.verbs) != key(need)])
             awaited(told)
-            (finding,) = told()
-            granting = need.verbs[0] in ("escalate", "bind")
-            assert finding.kind.code == ("granting-not-allowed" if granting else "permission-missing")
-            assert f"{need.verbs[0]} {need.resource}" in finding.what
+            found = {finding.kind.code: finding.what for finding in told()}
+            assert found.keys() == {code for code, needs in one.kinds.items() if key(need) in map(key, needs)}
+            assert all(f"{need.verbs[0]} {need.resource}" in what for what in found.values())
             one.allow(one.needs)
             awaited(lambda: not told())
     finally:
@@ -706,6 +707,12 @@ def test_a_worker_that_was_given_another_name_is_told_by_the_one_it_had(looker: 
 
     assert (finding.kind.code, finding.where) == ("renamed-cluster", "east")
     assert "Call it cluster-1 again, with context: cluster-1." in finding.remedy
+
+
+def test_a_fleet_that_would_move_to_another_namespace_is_told(looker: Looker, deployed: None) -> None:
+    told = looker.told({"namespace": "mesh"})
+
+    assert told == [("namespace-moved", name) for name in ("management", "cluster-1", "cluster-2")]
 
 
 def test_nothing_is_removed_where_the_contexts_of_the_last_run_lead_elsewhere(

@@ -324,7 +324,21 @@ def test_an_identity_that_lost_its_rights_is_told_so_and_not_that_the_cluster_is
     )
 
     told = [finding.kind.code for finding in looked.findings if finding.where == "cluster-1"]
-    assert told == ["permission-missing", "granting-not-allowed"]
+    assert told == ["permission-missing", "granting-not-allowed", "reading-not-allowed"]
+
+
+def test_a_worker_whose_istio_shares_a_root_with_some_of_the_others_alone_is_told(config: dict[str, Any]) -> None:
+    config |= {"virtualMesh": {}, "workers": {name: {} for name in ("cluster-1", "cluster-2", "cluster-3")}}
+    settings = Settings.parse(config, ("licenseKey",))
+
+    def told(*roots: str) -> list[tuple[str, str]]:
+        seen = dict(zip(config["workers"], map(frozenset[str], roots), strict=True))
+        return [(finding.kind.code, finding.where) for finding in istio.roots(settings, seen)]
+
+    assert told("ab", "a", "b") == [("istio-roots-differ", "cluster-3")]
+    assert told("ab", "c", "b") == [("istio-roots-differ", "cluster-2")]
+    assert told("ab", "bc", "b") == []
+    assert told("", "a", "b") == [("istio-roots-differ", "cluster-3")]
 
 
 def test_a_fleet_whose_namespace_was_renamed_is_told_with_the_name_it_had(config: dict[str, Any]) -> None:
