@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterable
 from importlib import import_module
 
@@ -67,6 +68,11 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         what = error.filename or "What was found can't be written"
         err.print(f"{what}: {error.strerror}.", markup=False)
+        sys.exit(2)
+    except Exception:
+        # Python would end with the code of a finding.
+        traceback.print_exc()
+        err.print("This is a fault of this program's own, and says nothing of the fleet.", markup=False)
         sys.exit(2)
 
 

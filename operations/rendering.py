@@ -25,6 +25,9 @@ from operations.leftovers import scratch
 from operations.releases import Deployed, Key, Manifest, by_key
 from operations.stack import PROJECT_FOLDER, UsageError
 
+VERSION_SECONDS = 30
+"""Deadline of helm's telling what it is, which asks nobody."""
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -64,11 +67,15 @@ def helm_command() -> str:
         raise UsageError(
             "Helm's command, `helm`, is not on PATH; diff renders charts with it. Install Helm 3, from 3.13."
         )
-    asked = subprocess.run([helm, "version", "--template", "{{.Version}}"], capture_output=True, text=True, check=False)
+    version = [helm, "version", "--template", "{{.Version}}"]
+    try:
+        asked = subprocess.run(version, capture_output=True, text=True, check=False, timeout=VERSION_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise UsageError(f"{helm} hasn't told its version within {VERSION_SECONDS} s; see what `helm` is.") from None
     if not re.match(r"v3\.(1[3-9]|[2-9]\d)\.", asked.stdout):
         # Helm 4 takes the name of a plugin where 3 takes the addons' post-renderer.
-        version = asked.stdout.strip() or "of no version that it tells"
-        raise UsageError(f"{helm} is {version}; diff renders charts with Helm 3, from 3.13. Put that on PATH first.")
+        told = asked.stdout.strip() or "of no version that it tells"
+        raise UsageError(f"{helm} is {told}; diff renders charts with Helm 3, from 3.13. Put that on PATH first.")
     return helm
 
 

@@ -15,7 +15,7 @@ from operations.console import JsonOption, StackOption, err, out
 from operations.deployment import Deployment
 from operations.findings import tell
 from operations.lock import Lock, LockedError
-from operations.stack import Stack
+from operations.stack import Stack, UsageError
 
 app = typer.Typer()
 
@@ -62,7 +62,12 @@ def recover(
         found = recovery.found(deployment)
     findings += found.findings
     if yes:
-        recovery.mend(deployment, found)
+        try:
+            recovery.mend(deployment, found)
+        except UsageError:
+            # A part may be done, and what that was is told nowhere else.
+            tell(findings, as_json, "", mended=False, unseen=found.unseen)
+            raise
     code = tell(findings, as_json, "Nothing is in the way of the next up.", mended=yes, unseen=found.unseen)
     for where, why in found.unseen.items():
         err.print(f"[red]{escape(where)} could not be looked at:[/red] {escape(why)}")

@@ -48,6 +48,16 @@ def test_a_stack_nobody_configured_is_refused_with_those_there_are(tmp_path: Pat
     assert "lab, prod" in done.stderr
 
 
+def test_a_fault_of_the_program_itself_does_not_pass_for_a_finding() -> None:
+    crash = "from operations import __main__ as program; program.app = lambda _: lambda: {}[0]; program.main()"
+    command = [sys.executable, "-c", crash]
+    done = subprocess.run(command, cwd=PROJECT_FOLDER, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2
+    assert "KeyError: 0" in done.stderr
+    assert "a fault of this program's own" in done.stderr
+
+
 @pytest.mark.parametrize("verb", ["preview", "up", "remove", "certificates", "plan", "gather"])
 def test_a_wrong_configuration_is_told_whole_without_a_traceback_or_a_secret(verb: str, tmp_path: Path) -> None:
     config = {"gloo-mesh:version": "latest", "gloo-mesh:licenseKey": LICENSE, "gloo-mesh:workers": {"A": {}}}

@@ -331,6 +331,14 @@ def test_a_helm_that_is_too_old_or_too_new_is_told_with_its_version(
         helm_command()
 
 
+def test_a_helm_that_hangs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("operations.rendering.VERSION_SECONDS", 0.2)
+    monkeypatch.setenv("PATH", f"{Path(helm(tmp_path, 'exec sleep 60')).parent}:{os.environ['PATH']}")
+
+    with pytest.raises(UsageError, match="hasn't told its version"):
+        helm_command()
+
+
 @pytest.mark.parametrize("version", ["v3.13.0", "v3.19.2", "v3.20.0+unreleased"])
 def test_a_helm_from_3_13_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
     command = helm(tmp_path, f"echo {version}")

@@ -107,6 +107,25 @@ def test_an_update_that_begins_after_the_one_that_was_sent_away_is_not(
     assert removed == ["prod"]
 
 
+def test_what_was_found_is_told_though_the_recovery_breaks_off(
+    removed: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refusing_previews(monkeypatch, lambda: False)
+    pending = recover.RELEASE_PENDING.found("cluster-1", "Of release enterprise-agent one is pending.", "recover")
+
+    def mend(*_: Any) -> None:
+        raise UsageError("What exists is in the state, but can't be refreshed")
+
+    monkeypatch.setattr(Lock, "running", False)
+    monkeypatch.setattr(recover, "found", lambda _: Recovery(findings=[pending]))
+    monkeypatch.setattr(recover, "mend", mend)
+
+    with pytest.raises(UsageError, match="can't be refreshed"):
+        verb.recover("prod", yes=True)
+
+    assert "release-pending on cluster-1" in capsys.readouterr().out
+
+
 def refusing_previews(monkeypatch: pytest.MonkeyPatch, refuses: Callable[[], bool]) -> None:
     """Have the backend let nobody preview while it refuses; nothing else is to be recovered."""
 
