@@ -37,15 +37,21 @@ WORKER = "cluster-1"
 VERBS: tuple[tuple[str, ...], ...] = (
     # First, because what an agent does takes a while: it asks the relay for its certificate.
     ("check", "--wait", "3m"),
+    ("check", "--json"),
     ("preflight",),
+    ("preflight", "--json"),
     ("recover",),
+    ("recover", "--yes", "--json"),
     ("diff", "--to", "1.2.9"),
+    ("diff", "--to", "1.2.9", "--json"),
     ("preview", "--json"),
     ("certificates",),
     ("certificates", "--json"),
     ("certificates", "--prometheus"),
     ("plan",),
     ("plan", "--json"),
+    ("plan", "--mermaid"),
+    ("up", "--yes", "--json"),
     ("gather", "--output", "BUNDLE"),
 )
 """What is run on the deployed fleet, beside an `up` that fails and one that doesn't."""

@@ -595,16 +595,40 @@ def test_a_certificate_that_ends_soon_is_told(site: Site, monkeypatch: pytest.Mo
     assert "tls.crt of Secret relay-server-tls-secret" in site.told[0].what
 
 
-def test_a_client_certificate_for_anything_but_a_client_is_told(site: Site) -> None:
+def client_certificate(site: Site, **changes: Any) -> dict[str, str]:
+    """One that the relay would have issued for cluster-1, but for these changes, and its key."""
     trusted = site.on(MANAGEMENT).get("secret relay-tls-signing-secret")["data"]
     certificate, key = (base64.b64decode(trusted[name]) for name in ("tls.crt", "tls.key"))
     signing = Made(x509.load_pem_x509_certificate(certificate), private(key))
-    wrong = signing.issue("agent", names=["cluster-1"], uses=[CLIENT], ca=True, signs=None)
-    content = {"tls.crt": wrong.pem + certificate.decode(), "tls.key": wrong.key_pem}
+    made = signing.issue("agent", names=["cluster-1"], uses=[CLIENT], **changes)
+    return {"tls.crt": made.pem + certificate.decode(), "tls.key": made.key_pem}
 
-    with site.on("cluster-1").secret("relay-client-tls-secret", content):
+
+def test_a_client_certificate_for_anything_but_a_client_is_told(site: Site) -> None:
+    with site.on("cluster-1").secret("relay-client-tls-secret", client_certificate(site, ca=True, signs=None)):
         assert site.comes_to({("certificate-unusable", "cluster-1")}) == {("certificate-unusable", "cluster-1")}
         assert "is a CA's certificate" in site.told[0].what
+
+
+def test_a_client_certificate_that_the_relay_has_not_renewed_is_told(site: Site) -> None:
+    soon = client_certificate(site, begins=-360 * DAY, ends=5 * DAY)
+    with site.on("cluster-1").secret("relay-client-tls-secret", soon):
+        (finding,) = site.expiry().findings
+
+    assert (finding.kind.code, finding.where) == ("certificate-due", "cluster-1")
+    assert "relay-client-tls-secret" in finding.what
+
+
+def test_an_agent_that_the_relay_turns_away_is_told_with_the_cause(site: Site) -> None:
+    """It starts anew, as after a node's failure, and has another token than the relay."""
+    on = site.on("cluster-1")
+    wanted = {("token-differs", "cluster-1"), ("agent-not-connected", "cluster-1")}
+    with another_token(site), on.without("secret relay-client-tls-secret"):
+        on.kubectl("delete", "pod", on.pod("enterprise-agent"))
+        found = site.comes_to(wanted)
+
+    assert found == wanted, site.told
+    assert site.comes_to(set()) == set(), site.told
 
 
 def test_a_client_that_nobody_registered_is_told(site: Site) -> None:

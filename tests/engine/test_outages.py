@@ -49,7 +49,11 @@ def test_healthy_clusters_complete_though_one_hangs(fleet: Fleet) -> None:
     fleet.core(HEALTHY).delete_namespaced_secret("relay-identity-token-secret", "gloo-mesh")
     with hanging(fleet.lab):
         report = up_with_another_licence(fleet, "hanging", fails=True)
+        recovered = fleet.run("recover", "--json")
 
+    assert recovered.returncode == 2, recovered.stderr
+    told = json.loads(recovered.stdout)
+    assert (told["findings"], set(told["unseen"])) == ([], {SICK})
     assert set(report["unreachable"]) == {SICK}
     assert report["clusters"][SICK]["failed"] == []
     assert_rest_is_done(fleet, report, "hanging", before, {f"{HEALTHY}-relay-token": "create"})

@@ -49,7 +49,10 @@ def test_an_up_that_is_killed_while_helm_installs_is_recovered_and_finished(flee
         shown = recover(fleet)
         assert (fleet.writes(), fleet.pulumi("stack", "export")) == (writes, state), "looking wrote something"
         done = recover(fleet, "--yes")
+        recovered = fleet.written_since(writes)
 
+    assert recovered, "nothing was written"
+    assert all("/secrets/sh.helm.release.v1." in path for path in recovered), recovered
     assert refused.returncode == 1
     assert f"python -m operations recover --stack {STACK}" in refused.stderr
     # And nothing of what the killed one was at as somebody else's.
@@ -72,9 +75,13 @@ def test_recovery_is_refused_while_an_update_runs_and_an_upgrade_that_is_killed_
         assert running.poll() is None
         end(psutil.Process(running.pid), command_line(running), *plugins(running))
         running.wait(PATIENCE)
+        writes = fleet.writes()
         done = recover(fleet, "--yes")
+        recovered = fleet.written_since(writes)
         again = recover(fleet)
 
+    assert recovered, "nothing was written"
+    assert all("/secrets/sh.helm.release.v1." in path for path in recovered), recovered
     assert (again["code"], again["findings"]) == (0, [])
     assert (refused["code"], codes(refused)) == (1, {"lock-held"})
     assert done["code"] == 0
