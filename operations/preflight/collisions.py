@@ -280,7 +280,8 @@ def _taken(
             yield OTHER_FLEET.found(
                 cluster.name,
                 f"ConfigMap {name} {place} is the record of a fleet that the stack {record.stack} deployed.",
-                f"{command('up', record.stack)}, or, if that stack is gone: {kubectl} delete configmap {name}",
+                f"{command('up', record.stack)}, or, if that stack is gone and what it deployed is removed: {kubectl} "
+                f"delete configmap {name}",
             )
         else:
             # Somebody else's API may have a resource of the same name.
