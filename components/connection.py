@@ -14,6 +14,7 @@ import signal
 import ssl
 import subprocess
 import tempfile
+import threading
 import urllib.parse
 from collections.abc import Mapping
 from functools import cache
@@ -30,6 +31,9 @@ LOGIN_SECONDS = 30
 """Deadline of a credential plugin; signing in through a cloud takes a few."""
 SCRATCH = "gloo-mesh-run-"
 """What the name of a folder with temporary files begins with, before the number of the process that they are of."""
+
+_LOADING = threading.Lock()
+"""The library hands a file on to others with the same content before it has written it."""
 
 
 class AccessError(Exception):
@@ -78,9 +82,14 @@ def connected(cluster: ClusterSettings) -> "ApiClient":
             "clusters": [{"name": "it", "cluster": server}],
             "users": [{"name": "it", "user": _signed_in(server, user)}],
         }
-        untyped.load_kube_config_from_dict(
-            document, "it", client_configuration=settings, persist_config=False, temp_file_path=_scratch(os.getpid())
-        )
+        with _LOADING:
+            untyped.load_kube_config_from_dict(
+                document,
+                "it",
+                client_configuration=settings,
+                persist_config=False,
+                temp_file_path=_scratch(os.getpid()),
+            )
         _through(settings, server)
         # From Python 3.13 on its default wants key identifiers in certificates, which EKS' may lack; Go wants none.
         trust = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if settings.verify_ssl else ssl.CERT_NONE)

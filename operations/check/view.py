@@ -105,7 +105,7 @@ class View:
 
     def manifest_again(self, name: str, release: Deployed) -> str:
         """The same for CRDs and custom resources: between manifests that are alike Helm takes nothing back there."""
-        manifest = f"{self.cluster.helm} -n {release.namespace} get manifest {name}"
+        manifest = f"{self.cluster.helm} -n {release.namespace} get manifest {name} --revision {release.revision}"
         return f"{manifest} | {self.kubectl('apply --server-side --force-conflicts -f -', release.namespace)}"
 
     def kubectl(self, arguments: str, namespace: str | None = None) -> str:

@@ -7,12 +7,14 @@ import os
 import ssl
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import urllib3.connection
+from kubernetes.config import kube_config
 from urllib3.util import ssl_
 
 from components import connection
@@ -53,6 +55,27 @@ def anna() -> dict[str, str]:
 def why(cluster: ClusterSettings) -> str:
     """Why it doesn't answer, as people read it; empty when it does."""
     return connection.reason(silent) if (silent := unreachable([cluster]).get("management")) else ""
+
+
+def test_a_cluster_with_the_same_authority_and_user_is_entered_while_anothers_files_are_written(
+    cluster: Callable[..., ClusterSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library writes a file for each content, and names it to whoever asks before it has."""
+    authority = base64.b64encode(ROOT.pem.encode()).decode()
+    shared = cluster(anna(), server="https://127.0.0.1:1", **{"certificate-authority-data": authority})
+    others: list[Future[Any]] = []
+
+    def slow(*arguments: Any) -> Any:
+        if not others:
+            others.append(pool.submit(connection.connected, shared))
+            wait(others, timeout=0.5)
+        return open(*arguments)
+
+    monkeypatch.setattr(kube_config, "open", slow, raising=False)
+    with ThreadPoolExecutor() as pool:
+        connection.connected(shared)
+
+    assert others[0].result()
 
 
 def test_a_plugin_that_hangs_is_given_up_and_ended_with_all_it_started(
