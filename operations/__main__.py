@@ -1,6 +1,7 @@
 """The command line: `python -m operations VERB --stack S`.
 
-A table of contents. Exit codes: 0 well, 1 something failed, was found or was refused, 2 could not look everywhere.
+A table of contents. Exit codes: 0 well, 1 something failed, was found or was refused, 2 could not look everywhere, or
+broke.
 """
 
 import gc

@@ -176,11 +176,13 @@ def roots(settings: Settings, seen: Mapping[str, frozenset[str]]) -> Iterator[Fi
     if mesh is None or mesh.istio_ca != "external":
         return
     known = [worker for worker in settings.worker_clusters if seen.get(worker.name)]
-    agreed, common = known[:1], seen[known[0].name] if known else frozenset[str]()
-    for worker in known[1:]:
-        if common & seen[worker.name]:
+    agreed: list[WorkerClusterSettings] = []
+    common = frozenset[str]()
+    for worker in known:
+        shared = common & seen[worker.name] if agreed else seen[worker.name]
+        if shared:
             agreed.append(worker)
-            common &= seen[worker.name]
+            common = shared
         else:
             others = f" and {len(agreed) - 1} more have in common" if agreed[1:] else " has"
             yield ROOTS_DIFFER.found(

@@ -153,21 +153,26 @@ def reading(settings: Settings, cluster: ClusterSettings) -> Iterator[Need]:
 
 def findings(settings: Settings, cluster: ClusterSettings, api: Api) -> Iterator[Finding]:
     """What is needed and isn't allowed; raises Refused where not even the question is."""
-    called = f"on {cluster.name} (context {cluster.context})"
-    hold = "Have its ClusterRole there hold them"
-    can_i, page = f"{cluster.kubectl} auth can-i", "docs/runbooks/permissions.md"
-    listed = f"{hold} ({page}); then: {can_i} --list --namespace {settings.namespace}"
-    grant = f"{hold}, or every right of the charts' ClusterRoles; then: {can_i} escalate clusterroles"
-    groups = (
-        (MISSING, single(needs(settings, cluster)), listed),
-        (GRANTING, single(granting(cluster)), grant),
-        (READING, single(reading(settings, cluster)), listed),
-    )
-    missing = _missing(api, [need for _, needed, _ in groups for need in needed])
-    for kind, needed, remedy in groups:
-        if lacking := _told(need for need in missing if need in needed):
-            what = f"The identity that deploys may not {called}: {'; '.join(lacking)}."
-            yield kind.found(cluster.name, what, remedy)
+    wanted = {
+        MISSING: single(needs(settings, cluster)),
+        GRANTING: single(granting(cluster)),
+        READING: single(reading(settings, cluster)),
+    }
+    missing = _missing(api, [need for needed in wanted.values() for need in needed])
+    hold, can_i = "Have its ClusterRole there hold them", f"{cluster.kubectl} auth can-i"
+    for kind, needed in wanted.items():
+        lacking = _told(need for need in missing if need in needed)
+        if not lacking:
+            continue
+        if kind is GRANTING:
+            remedy = f"{hold}, or every right of the charts' ClusterRoles; then: {can_i} escalate clusterroles"
+        else:
+            remedy = f"{hold} (docs/runbooks/permissions.md); then: {can_i} --list --namespace {settings.namespace}"
+        yield kind.found(
+            cluster.name,
+            f"The identity that deploys may not on {cluster.name} (context {cluster.context}): {'; '.join(lacking)}.",
+            remedy,
+        )
 
 
 def _missing(api: Api, needed: list[Need]) -> list[Need]:

@@ -144,14 +144,6 @@ class Fleet:
         """Everything the deployer ever wrote, by cluster."""
         return {cluster: self.lab.audit(cluster) for cluster in self.lab.clusters()}
 
-    def written_since(self, before: dict[str, list[Event]]) -> list[str]:
-        """The paths that the deployer has written to since `writes` said that."""
-        return [
-            event["requestURI"]
-            for cluster, events in self.writes().items()
-            for event in events[len(before.get(cluster, [])) :]
-        ]
-
     def versions(self, *clusters: str) -> dict[str, str]:
         """The resourceVersion of every object a deployment made, by cluster and path; of some clusters, or of all.
 
