@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Column, Table
 
+from operations.console import table
+
 SHARED = "certificates"
 """Where resources without a cluster are shown."""
 
@@ -121,21 +123,21 @@ class Progress:
     def table(self) -> Table:
         """The state of every cluster."""
         counts = (Column(heading, justify="right") for heading in ("changes", "unchanged", "failed"))
-        table = Table("cluster", *counts, "now", box=None, pad_edge=False)
+        shown = table("cluster", *counts, "now")
         for name, cluster in list(self.clusters.items()):
             now = ", ".join(f"{what} {time.monotonic() - since:.0f} s" for what, since in list(cluster.running.items()))
             now = now or ("doesn't answer" if name in self._silent else "")
             failed = f"[red]{len(cluster.failed)}[/red]" if cluster.failed else "0"
-            table.add_row(name, str(len(cluster.changed)), str(cluster.unchanged), failed, now)
-        return table
+            shown.add_row(name, str(len(cluster.changed)), str(cluster.unchanged), failed, now)
+        return shown
 
     def changes_table(self) -> Table:
         """Every change, by cluster."""
-        table = Table("cluster", "operation", "resource", box=None, pad_edge=False)
+        shown = table("cluster", "operation", "resource")
         for name, cluster in self.clusters.items():
             for resource, operation in cluster.changed.items():
-                table.add_row(name, operation, resource)
-        return table
+                shown.add_row(name, operation, resource)
+        return shown
 
     def report(self) -> dict[str, Any]:
         """The same for machines."""

@@ -14,7 +14,7 @@ from components.settings import MANAGEMENT, pem
 from operations import certificates as ends
 from operations import decryption
 from operations.certificates import Certificate, Expiry, days_left
-from operations.console import JsonOption, StackOption, out
+from operations.console import JsonOption, StackOption, out, table
 from operations.findings import exit_code, tell
 from operations.stack import Stack, UsageError
 
@@ -81,7 +81,7 @@ def _metric(name: str, told: str, values: Mapping[str, float]) -> Iterator[str]:
 
 def _table(found: Expiry) -> Table:
     days = Column("days left", justify="right")
-    table = Table(days, "ends", "what", "cluster", "renewed by", "from", "", box=None, pad_edge=False)
+    shown = table(days, "ends", "what", "cluster", "renewed by", "from", "")
     rows = [
         (
             certificate.end,
@@ -97,10 +97,10 @@ def _table(found: Expiry) -> Table:
         rows.append((found.licence.end, opens, row, ""))
     for end, opens, row, note in sorted(rows, key=lambda row: row[0]):
         style = "red" if end <= found.at else "yellow" if opens <= found.at else ""
-        table.add_row(str(days_left(end, found.at)), f"{end:%Y-%m-%d}", *row, note, style=style)
+        shown.add_row(str(days_left(end, found.at)), f"{end:%Y-%m-%d}", *row, note, style=style)
     if found.licence and not found.licence.end:
-        table.add_row("", "", "licence", MANAGEMENT, "the vendor", "", "no date in it")
-    return table
+        shown.add_row("", "", "licence", MANAGEMENT, "the vendor", "", "no date in it")
+    return shown
 
 
 def _note(certificate: Certificate) -> str:

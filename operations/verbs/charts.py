@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from components import product
 from components.charts import Chart
 from operations import charts as vendored
-from operations.console import JsonOption, err, out, print_json
+from operations.console import JsonOption, err, out, print_json, table
 from operations.stack import UsageError
 
 app = typer.Typer(name="charts", help="The vendored charts and their lock.", no_args_is_help=True)
@@ -71,7 +70,7 @@ def _print_charts(charts: list[Chart], as_json: bool = False) -> None:
     if as_json:
         print_json([vars(chart) for chart in charts])
         return
-    table = Table("chart", "version", "sha256", "origin", box=None, pad_edge=False)
+    shown = table("chart", "version", "sha256", "origin")
     for chart in charts:
-        table.add_row(chart.name, chart.version, chart.sha256[:12], chart.origin)
-    out.print(table)
+        shown.add_row(chart.name, chart.version, chart.sha256[:12], chart.origin)
+    out.print(shown)

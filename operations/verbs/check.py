@@ -13,7 +13,7 @@ from rich.table import Table
 from components.settings.fields import Seconds
 from operations import decryption
 from operations.check import Checked, check
-from operations.console import JsonOption, StackOption, err, out
+from operations.console import JsonOption, StackOption, err, out, table
 from operations.findings import tell
 from operations.stack import Stack, UsageError
 
@@ -54,8 +54,8 @@ def _seconds(duration: str) -> int:
 
 
 def _table(checked: Checked) -> Table:
-    table = Table("cluster", "version", "image", "ready", "pull", "push", box=None, pad_edge=False)
+    shown = table("cluster", "version", "image", "ready", "pull", "push")
     for name, cluster in checked.clusters.items():
         connected = ("-" if count is None else f"{count:g}" for count in (cluster.pull, cluster.push))
-        table.add_row(name, cluster.version or "-", cluster.image or "-", cluster.ready, *connected)
-    return table
+        shown.add_row(name, cluster.version or "-", cluster.image or "-", cluster.ready, *connected)
+    return shown

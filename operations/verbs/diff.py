@@ -9,10 +9,9 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Column, Table
 
 from operations import diff as differences
-from operations.console import JsonOption, StackOption, err, out, print_json
+from operations.console import JsonOption, StackOption, err, out, print_json, table
 from operations.diff import ClusterDiff
 from operations.stack import Stack
 
@@ -51,15 +50,15 @@ def _print_diff(found: dict[str, ClusterDiff]) -> None:
         before, after = found[clusters[0]].releases[release]
         changes = found[clusters[0]].by_release()[release]
         out.print(f"[bold]{release} {before or 'not deployed'} -> {after}[/bold] on {', '.join(clusters)}")
-        table = Table("what", "object", Column("where", overflow="fold"), box=None, pad_edge=False, show_header=False)
+        shown = table("what", "object", "where", show_header=False)
         for change in (change for change in changes if not change.cosmetic):
             told = [*(f"! {flag}" for flag in change.flagged), *change.details]
             more = [f"and {len(told) - 8} more, see --json"] if len(told) > 8 else []
             style = "yellow" if change.flagged else ""
-            table.add_row(change.what, change.object, "\n".join(map(escape, [*told[:8], *more])), style=style)
+            shown.add_row(change.what, change.object, "\n".join(map(escape, [*told[:8], *more])), style=style)
         if cosmetic := sum(change.cosmetic for change in changes):
-            table.add_row("changed", f"{cosmetic} CRDs", "annotations alone")
-        out.print(table)
+            shown.add_row("changed", f"{cosmetic} CRDs", "annotations alone")
+        out.print(shown)
     for cluster, looked in found.items():
         flagged = sum(bool(change.flagged) for change in looked.changes)
         out.print(f"{cluster}: {len(looked.changes)} to change, {flagged} flagged, {looked.unchanged} as they are")

@@ -6,10 +6,9 @@ Owns its question, table and exit codes: 0 forgotten, 1 refused or declined, 2 t
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from operations import forget as forgetting
-from operations.console import JsonOption, StackOption, YesOption, err, out, print_json
+from operations.console import JsonOption, StackOption, YesOption, err, out, print_json, table
 from operations.deployment import Deployment
 from operations.stack import Stack
 
@@ -31,12 +30,12 @@ def forget(
             print_json({"forgotten": [], "refused": farewell.refusal})
         err.print(farewell.refusal, markup=False)
         raise typer.Exit(1)
-    table = Table("resource", "what happens", box=None, pad_edge=False)
+    shown = table("resource", "what happens")
     for entry in farewell.dropped:
-        table.add_row(entry, "dropped from the state")
+        shown.add_row(entry, "dropped from the state")
     for registration in farewell.deregistered:
-        table.add_row(registration, "deleted on the management cluster")
-    err.print(table)
+        shown.add_row(registration, "deleted on the management cluster")
+    err.print(shown)
     if not yes and not typer.confirm(f"Forget {name}?", err=True):
         raise typer.Exit(1)
     forgetting.forget(deployment, farewell)

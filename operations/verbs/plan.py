@@ -17,14 +17,14 @@ from rich.text import Text
 from rich.tree import Tree
 
 from operations import plan as planning
-from operations.console import JsonOption, StackOption, out, print_json
+from operations.console import WIDE, JsonOption, StackOption, out, print_json
 from operations.plan import Plan, Planned
 from operations.stack import Stack, UsageError
 
 app = typer.Typer()
 
-# A tree's lines are cut where the console ends, and half a value is a wrong one.
-WIDE = Console(highlight=False, width=4096)
+# A tree's lines are cut where the console ends.
+_TREES = Console(highlight=False, width=WIDE)
 
 MermaidOption = Annotated[bool, typer.Option("--mermaid", help="A diagram: what waits for what.")]
 AgainstOption = Annotated[
@@ -53,7 +53,7 @@ def plan(
         elif as_json:
             print_json(made.report())
         else:
-            WIDE.print(_tree(made))
+            _TREES.print(_tree(made))
         return
     found = planning.compared(before, made.report())
     if as_json:

@@ -2,12 +2,16 @@
 
 import errno
 import io
+import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from operations.console import _Unheard
+from operations.console import _Unheard, table
 from operations.stack import PROJECT_FOLDER
 
 
@@ -45,3 +49,32 @@ def test_results_that_cant_be_written_are_told_in_a_sentence() -> None:
 
     assert done.returncode == 2
     assert done.stderr == "What was found can't be written: No space left on device.\n"
+
+
+def test_a_table_keeps_its_values_whole_on_a_narrow_terminal() -> None:
+    name = "cluster-" + "1234567890" * 9
+    shown = table("cluster", "now")
+    shown.add_row(name, "well")
+    written = io.StringIO()
+
+    Console(file=written, width=60, soft_wrap=True).print(shown)
+
+    first = [line.split()[0] for line in written.getvalue().splitlines()[1:]]
+    assert "".join(first) == name
+
+
+def test_a_row_that_is_piped_is_one_line_however_long(tmp_path: Path) -> None:
+    origin = "the chart of " + "somebody " * 30
+    entry = {"file": "f.tgz", "name": "x", "version": "1.2.9", "sha256": "0" * 64, "origin": origin}
+    (tmp_path / "charts.lock").write_text(json.dumps({"charts": [entry]}))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "operations", "charts", "list", "--charts", str(tmp_path)],
+        cwd=PROJECT_FOLDER,
+        env=os.environ | {"COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.stdout.splitlines()[1].split() == ["x", "1.2.9", "0" * 12, *origin.split()]
