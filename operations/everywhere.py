@@ -5,12 +5,13 @@ its first question within seconds isn't asked another.
 """
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from components.settings import ClusterSettings
 from operations.api import FIRST_SECONDS, Api
+from operations.deadline import started
 
 AT_ONCE = 32
 """Calls; each takes a thread and a few descriptors."""
@@ -39,17 +40,24 @@ def look(
         api.enter()
         return at(cluster, api)
 
-    pool = ThreadPoolExecutor(max_workers=AT_ONCE)
+    answers = started(entered, asked, AT_ONCE)
     try:
-        answers = [(cluster.name, pool.submit(entered, cluster)) for cluster in asked]
-        for name, answer in answers:
+        for cluster, answer in zip(asked, answers, strict=True):
             try:
-                seen[name] = answer.result()
+                seen[cluster.name] = answer.result()
             except Exception as error:
-                unseen[name] = error
-    finally:
-        # Who is interrupted enters no other cluster.
-        pool.shutdown(wait=False, cancel_futures=True)
+                unseen[cluster.name] = error
+    except KeyboardInterrupt:
+        # Only here: it takes some time to load.
+        import psutil
+
+        # No other cluster is entered, and no login that hangs outlives this process.
+        for answer in answers:
+            answer.cancel()
+        for login in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                login.kill()
+        raise
     return Looked(seen, unseen)
 
 

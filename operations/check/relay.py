@@ -8,7 +8,6 @@ import asyncio
 import re
 import ssl
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from components import product
@@ -16,7 +15,7 @@ from components.handshake import cause, shake_hands, trusting
 from components.settings import MANAGEMENT, pem
 from operations.api import Refused, Unanswered
 from operations.check.view import Fleet, View
-from operations.deadline import within
+from operations.deadline import started, within
 from operations.everywhere import AT_ONCE
 from operations.findings import Finding, Kind
 from operations.stack import command
@@ -164,10 +163,8 @@ def dialled(fleet: Fleet, addresses: Iterable[str]) -> Iterator[Finding]:
 
     places = sorted(set(addresses))
     # A hundred workers may have as many addresses, and all of them a firewall that swallows the call.
-    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        answers = list(pool.map(dial, places))
-    for place, error in zip(places, answers, strict=True):
-        if error:
+    for place, answer in zip(places, started(dial, places, AT_ONCE), strict=True):
+        if error := answer.result():
             why = cause(error, authority) if isinstance(error, OSError) else "that is no host:port"
             kind = UNTRUSTED if isinstance(error, ssl.SSLCertVerificationError) else UNREACHABLE
             yield kind.found(

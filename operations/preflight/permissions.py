@@ -6,13 +6,13 @@ Rules are asked for at once, and what they don't cover right by right, because c
 """
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from components import product
 from components.settings import ClusterSettings, Settings, WorkerClusterSettings
 from operations.api import Api, Refused
+from operations.deadline import started
 from operations.findings import Finding, Kind
 from operations.preflight import istio
 from operations.preflight.clusters import KUBE_SYSTEM
@@ -183,12 +183,8 @@ def _missing(api: Api, needed: list[Need]) -> list[Need]:
         left = [need for need in left if need.namespace != namespace or uncovered(rules, [need])]
     if not left or _allowed(api, Need(("*",), "*", "*")):
         return []
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        return [
-            need
-            for need, allowed in zip(left, pool.map(lambda need: _allowed(api, need), left), strict=True)
-            if not allowed
-        ]
+    answers = started(lambda need: _allowed(api, need), left, 8)
+    return [need for need, allowed in zip(left, answers, strict=True) if not allowed.result()]
 
 
 def single(needed: Iterable[Need]) -> list[Need]:

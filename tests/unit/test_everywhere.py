@@ -1,13 +1,20 @@
 """Looking at several clusters at once, and being stopped in it."""
 
+import json
 import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from operations import everywhere
+from operations.stack import PROJECT_FOLDER
+from tests.awaiting import awaited
 
 
 def test_who_is_interrupted_enters_no_other_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,3 +37,32 @@ def test_who_is_interrupted_enters_no_other_cluster(monkeypatch: pytest.MonkeyPa
     stopped.set()
 
     assert len(entered) == everywhere.AT_ONCE
+
+
+def test_who_is_interrupted_waits_for_no_cluster_and_leaves_no_login_behind(tmp_path: Path) -> None:
+    (tmp_path / "login").write_text(
+        f"#!/bin/sh\necho $$ > {tmp_path}/pid.new\nmv {tmp_path}/pid.new {tmp_path}/pid\nexec sleep 4711\n"
+    )
+    (tmp_path / "login").chmod(0o755)
+    user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(tmp_path / "login")}}
+    kubeconfig = {
+        "contexts": [{"name": "one", "context": {"cluster": "it", "user": "it"}}],
+        "clusters": [{"name": "it", "cluster": {"server": "https://127.0.0.1:9"}}],
+        "users": [{"name": "it", "user": user}],
+    }
+    (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig))
+    script = (
+        "from types import SimpleNamespace as S; from operations.everywhere import look; "
+        "from components.settings.fields import Source; "
+        f"kubeconfig = Source('path', '{tmp_path}/kubeconfig'); "
+        "one = S(name='one', context='one', kubeconfig=kubeconfig, kubeconfig_content=None); "
+        "look([one], lambda *_: None, 600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], cwd=PROJECT_FOLDER, stderr=subprocess.PIPE) as looking:
+        awaited((tmp_path / "pid").is_file, 20)
+        login = psutil.Process(int((tmp_path / "pid").read_text()))
+        looking.send_signal(signal.SIGINT)
+        looking.communicate(timeout=20)
+
+    assert looking.returncode == -signal.SIGINT
+    awaited(lambda: not login.is_running(), 20)
