@@ -112,6 +112,8 @@ def look(stack: str, settings: Settings) -> Expiry:
     )
     management = looked.seen.get(MANAGEMENT)
     fleet = _Fleet(stack, settings, management.record if management else None, found.at)
+    if fleet.record:
+        found.findings += fleet.record.of_another(stack, "certificates")
     if management and not fleet.record and not any(management.pems.values()):
         raise UsageError(
             f"Nothing of {stack} is deployed yet: {MANAGEMENT} has no {product.FLEET_CONFIG_MAP} and no certificate in "

@@ -57,8 +57,8 @@ class Deployment:
     def __init__(self, stack: Stack, console: Console) -> None:
         self.settings: Settings = stack.settings()
         self.name = stack.name
+        self.stack = stack
         self._console = console
-        self.file = stack.file
         os.environ.update(stack.environment)
         self._engine = engine.select(stack.name)
         self.exported: State = state.exported(stack.name)
@@ -72,7 +72,7 @@ class Deployment:
         self._heard = 0
         """How often the engine said that it was."""
         self._options: dict[str, Any] = {
-            "config_file": str(self.file),
+            "config_file": str(stack.file),
             "parallel": engine.parallel(len(self.settings.workers)),
             "color": "never",
         }
@@ -98,7 +98,7 @@ class Deployment:
 
     def preflight(self) -> Preflight:
         """What an `up` would fail over; it asks the clusters once, for `unreachable` too."""
-        looked = preflight(self.name, self.settings, self.exported)
+        looked = preflight(self.stack, self.settings, self.exported)
         self.unreachable = self._told(looked.unreachable)
         return looked
 
@@ -141,7 +141,7 @@ class Deployment:
         if kept := [name for name in names if known[name].get("protect")]:
             raise UsageError(
                 f"{kept[0]} is protected, because every cluster trusts it. To change it: set gloo-mesh:protect to "
-                f"false in {self.file.name}, run up, run this again, and set it back."
+                f"false in {self.stack.file.name}, run up, run this again, and set it back."
             )
         if renewals.SIGNING in names and renewals.ROOT not in names:
             raise UsageError(
@@ -268,10 +268,9 @@ class Deployment:
         Those of clusters that leave are among them, as the program doesn't know these any more.
         """
         for cluster in remembered.leaving(self.exported, self.settings):
-            if source := kubeconfigs.behind(cluster.kubeconfig.value, stack):
-                # One that is gone for good may have taken its kubeconfig with it.
-                with suppress(kubeconfigs.KubeconfigError):
-                    kubeconfigs.given(source, stack)
+            # One that is gone for good may have taken its kubeconfig with it.
+            with suppress(kubeconfigs.KubeconfigError):
+                kubeconfigs.given(cluster.kubeconfig, stack)
         for cluster in self.settings.clusters:
             if cluster.kubeconfig.kind == "env":
                 try:

@@ -120,7 +120,7 @@ def _answer(deployment: Deployment, document: State, name: str) -> str | None:
     if remembered is None and configured is None:
         raise UsageError(
             f"The kubeconfig of {name} is a secret, so whether it answers can't be seen without its entry in "
-            f"{deployment.file.name}; put that back until {name} is forgotten."
+            f"{deployment.stack.file.name}; put that back until {name} is forgotten."
         )
     for cluster in (remembered, configured):
         if cluster is None:
@@ -161,10 +161,10 @@ def _instead(deployment: Deployment, name: str) -> str:
     if name == MANAGEMENT:
         return (
             "Where that is the new cluster under the old one's name: kubectl config rename-context, write the new name "
-            f"at gloo-mesh:management in {deployment.file.name}, and run it again."
+            f"at gloo-mesh:management in {deployment.stack.file.name}, and run it again."
         )
     return (
-        f"To take a worker away: take its entry out of gloo-mesh:workers in {deployment.file.name}, then: "
+        f"To take a worker away: take its entry out of gloo-mesh:workers in {deployment.stack.file.name}, then: "
         + command("up", deployment.name)
     )
 
@@ -172,7 +172,7 @@ def _instead(deployment: Deployment, name: str) -> str:
 def _next(deployment: Deployment, name: str) -> str:
     up = command("up", deployment.name)
     if name == MANAGEMENT:
-        return f"write the new cluster's context at gloo-mesh:management in {deployment.file.name}, then: {up}"
+        return f"write the new cluster's context at gloo-mesh:management in {deployment.stack.file.name}, then: {up}"
     if name in deployment.settings.workers:
-        return f"take {name} out of gloo-mesh:workers in {deployment.file.name}, then: {up}"
+        return f"take {name} out of gloo-mesh:workers in {deployment.stack.file.name}, then: {up}"
     return up

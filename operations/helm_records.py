@@ -132,13 +132,13 @@ def mend(api: Api, judgement: Judgement) -> None:
     for revision in judgement.failed:
         path = _path(release.namespace, release.name, revision)
         if record := api.get(path):
-            marked = failed(record["data"]["release"])
+            marked = failed(record)
             api.change(path, {"metadata": {"labels": {"status": "failed"}}, "data": {"release": marked}})
 
 
-def failed(text: str) -> str:
-    """A record, as it lies in its Secret, that says that the release failed."""
-    record = unpacked(text)
+def failed(secret: Mapping[str, Any]) -> str:
+    """The record in a Secret, as it lies there, but that it says that the release failed."""
+    record = unpacked(secret)
     record["info"] |= {"status": "failed", "description": REFUSED}
     return packed(record)
 

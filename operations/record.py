@@ -4,10 +4,26 @@ Owns reading it; the program writes it (`components/fleet.py`).
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import TypeAdapter
 
 from components import product
+from components.settings import MANAGEMENT
 from operations.api import Api
+from operations.findings import Finding, Kind
+from operations.stack import command
+
+OTHER_FLEET = Kind(
+    "another-fleet",
+    "Two stacks that deploy one fleet undo each other's work with every up.",
+    page="collisions",
+    stops=True,
+)
+
+_STRUCTURED = ("versions", "clusters", "certificates", "values", "masked")
 
 
 @dataclass(frozen=True)
@@ -36,13 +52,24 @@ class Record:
         found = management.get(f"/api/v1/namespaces/{namespace}/configmaps/{product.FLEET_CONFIG_MAP}")
         if found is None:
             return None
-        structured = ("versions", "clusters", "certificates", "values", "masked")
         try:
             data = found["data"]
-            parts = {key: json.loads(data.get(key, "{}")) for key in structured}
-            if not all(isinstance(part, dict) for part in parts.values()):
-                return None
-            return cls(stack=data["stack"], version=data["version"], **parts)
+            parts = {key: json.loads(data.get(key, "{}")) for key in _STRUCTURED}
+            record = TypeAdapter(cls).validate_python({"stack": data["stack"], "version": data["version"], **parts})
+            for certificate in record.certificates.values():
+                datetime.fromisoformat(certificate["notAfter"])
+                certificate["sha256"]
         except (AttributeError, KeyError, TypeError, ValueError):
             # Somebody else's ConfigMap of that name, or one that was edited by hand.
             return None
+        return record
+
+    def of_another(self, stack: str, verb: str) -> Iterator[Finding]:
+        """That another stack deployed this fleet, if one did, with what to say instead of `verb` for this one."""
+        if self.stack != stack:
+            yield OTHER_FLEET.found(
+                MANAGEMENT,
+                f"ConfigMap {product.FLEET_CONFIG_MAP} is the record of a fleet that the stack {self.stack} deployed, "
+                f"and this is {stack}.",
+                f"{command(verb, self.stack)}, or, where {self.stack} was renamed: {command('up', stack)}",
+            )

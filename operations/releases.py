@@ -6,19 +6,25 @@ Owns how a record is read. Nothing is written.
 import base64
 import gzip
 import json
+import zlib
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import yaml
 
-from operations.api import Api
+from operations.api import Api, Unanswered
 
 Manifest = dict[str, Any]
 Key = tuple[str, str, str, str]
 """API group, kind, namespace and name."""
 _LABELS = {"name", "status", "version"}
+
+
+class RecordError(Unanswered):
+    """A record of Helm's that can't be read."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class Deployed:
 
 
 def deployed(api: Api, namespace: str, name: str) -> Deployed | None:
-    """Helm's record of a release, the newest where none is in force; None where there is none."""
+    """Helm's record of a release, the newest where none is in force; None where there is none; raises RecordError."""
     found = _records(api, namespace, f"name={name}")
     return _in_force(found, namespace) if found else None
 
@@ -78,7 +84,7 @@ def _in_force(items: list[dict[str, Any]], namespace: str) -> Deployed:
     revisions = {int(item["metadata"]["labels"]["version"]): item for item in items}
     status = {revision: item["metadata"]["labels"]["status"] for revision, item in revisions.items()}
     revision = max([revision for revision in revisions if status[revision] == "deployed"] or revisions)
-    record = unpacked(revisions[revision]["data"]["release"])
+    record = unpacked(revisions[revision])
     return Deployed(
         version=record["chart"]["metadata"]["version"],
         values=record.get("config") or {},
@@ -90,13 +96,22 @@ def _in_force(items: list[dict[str, Any]], namespace: str) -> Deployed:
     )
 
 
-def unpacked(text: str) -> dict[str, Any]:
-    """Helm's record of one revision, as it lies in its Secret's key `release`."""
-    return json.loads(gzip.decompress(base64.b64decode(base64.b64decode(text))))
+def unpacked(secret: Mapping[str, Any]) -> dict[str, Any]:
+    """Helm's record of one revision, out of its Secret; raises RecordError."""
+    record: dict[str, Any] = {}
+    with suppress(OSError, EOFError, zlib.error, ValueError, LookupError, TypeError):
+        record = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(secret["data"]["release"]))))
+    match record:
+        case {"chart": {"metadata": {"version": str()}}, "manifest": str(), "info": dict()}:
+            return record
+        case _:
+            # What it holds isn't repeated: values are among it.
+            called = f"Secret {secret['metadata']['name']} in namespace {secret['metadata']['namespace']}"
+            raise RecordError(f"{called} is labelled as a record of Helm's, and can't be read as one")
 
 
 def packed(record: dict[str, Any]) -> str:
-    """The reverse."""
+    """A record as it lies in its Secret's key `release`."""
     return base64.b64encode(base64.b64encode(gzip.compress(json.dumps(record).encode()))).decode()
 
 

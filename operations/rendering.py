@@ -65,7 +65,7 @@ def helm_command() -> str:
     helm = shutil.which("helm")
     if helm is None:
         raise UsageError(
-            "Helm's command, `helm`, is not on PATH; diff renders charts with it. Install Helm 3, from 3.13."
+            "Helm's command, `helm`, is not on PATH; charts are rendered with it. Install Helm 3, from 3.13."
         )
     version = [helm, "version", "--template", "{{.Version}}"]
     try:
@@ -75,7 +75,7 @@ def helm_command() -> str:
     if not re.match(r"v3\.(1[3-9]|[2-9]\d)\.", asked.stdout):
         # Helm 4 takes the name of a plugin where 3 takes the addons' post-renderer.
         told = asked.stdout.strip() or "of no version that it tells"
-        raise UsageError(f"{helm} is {told}; diff renders charts with Helm 3, from 3.13. Put that on PATH first.")
+        raise UsageError(f"{helm} is {told}; charts are rendered with Helm 3, from 3.13. Put that on PATH first.")
     return helm
 
 
@@ -84,25 +84,38 @@ def rendered(helm: str, cluster: ClusterSettings, release: Wanted, live: Deploye
 
     Raises Unanswered with helm's own complaint, less anything that may be secret.
     """
-    command = [helm, "upgrade", release.name, release.chart, "--namespace", release.namespace]
-    command += ["--kube-context", cluster.context]
-    command += ["--values", "-", "--reset-values", "--skip-crds", "--disable-openapi-validation"]
-    command += ["--dry-run=server", "--output", "json"]
+    command = ["upgrade", "--reset-values", "--skip-crds", "--disable-openapi-validation", "--dry-run=server"]
+    command += ["--output", "json", "--kube-context", cluster.context]
     command += ["--post-renderer", release.post_renderer] if release.post_renderer else []
+    with _kubeconfig(cluster) as kubeconfig:
+        output = _output([helm, *command, "--kubeconfig", kubeconfig], release, live.values, api)
+    return by_key(json.loads(output)["manifest"], release.namespace)
+
+
+def templated(helm: str, release: Wanted, api: Api) -> dict[Key, Manifest]:
+    """The manifests that an install would apply, hooks aside; no cluster is asked, so charts' `lookup` finds nothing.
+
+    A post-renderer, which changes no name, isn't run. Raises Unanswered, too.
+    """
+    command = [helm, "template", "--no-hooks", "--kube-version", api.version]
+    return by_key(_output(command, release, None, api), release.namespace)
+
+
+def _output(command: list[str], release: Wanted, live: Any, api: Api) -> str:
+    """What helm makes of a release, by a command with its options."""
     taken: list[str] = []
-    values = json.dumps(_filled(release.values, live.values, taken))
+    values = json.dumps(_filled(release.values, live, taken))
     try:
-        with _kubeconfig(cluster) as kubeconfig:
-            done = subprocess.run(
-                [*command, "--kubeconfig", kubeconfig],
-                input=values,
-                cwd=PROJECT_FOLDER,
-                env=os.environ | {program.PYTHON_VARIABLE: sys.executable},
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=api.left(),
-            )
+        done = subprocess.run(
+            [*command, release.name, release.chart, "--namespace", release.namespace, "--values", "-"],
+            input=values,
+            cwd=PROJECT_FOLDER,
+            env=os.environ | {program.PYTHON_VARIABLE: sys.executable},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=api.left(),
+        )
     except subprocess.TimeoutExpired:
         raise Unanswered("helm did not render in time") from None
     if done.returncode:
@@ -110,7 +123,7 @@ def rendered(helm: str, cluster: ClusterSettings, release: Wanted, live: Deploye
         for value in sorted(taken, key=len, reverse=True):
             reason = reason.replace(value, MASKED)
         raise Unanswered(f"helm can't render {release.name} {release.version}: {reason}")
-    return by_key(json.loads(done.stdout)["manifest"], release.namespace)
+    return done.stdout
 
 
 @contextmanager

@@ -122,10 +122,11 @@ def given(source: Source, stack: str) -> str:
     return str(link)
 
 
-def behind(path: str, stack: str) -> Source | None:
-    """The variable that a path was `given` for; None where it was for something else."""
+def behind(path: str) -> Source:
+    """What a path was `given` for: a variable, where there is one of that name here, or else itself."""
     link = Path(path)
-    return Source("env", link.name) if link.parent == LINKS / stack else None
+    variable = link.parent.parent == LINKS and link.name in os.environ
+    return Source("env", link.name) if variable else Source("path", path)
 
 
 def flag(source: Source) -> str:

@@ -95,6 +95,9 @@ def check(stack: str, settings: Settings) -> Checked:
         findings.append(_unrecorded(fleet))
         if not any(cluster.version for cluster in seen.values()):
             return Checked(seen, findings)
+    if fleet.record and (strangers := list(fleet.record.of_another(stack, "check"))):
+        # Whatever differs from what this stack says is as that one has it.
+        return Checked(seen, [*findings, *strangers])
     for name, cluster in seen.items():
         # Where no up has been yet, everything is missing.
         reached = name in fleet.record.versions if fleet.record else cluster.version

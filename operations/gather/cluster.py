@@ -45,11 +45,11 @@ def _collect(part: Part, cluster: ClusterSettings, api: Api, settings: Settings)
         for secret in held:
             part.known |= dict(secrets.of(secret, cluster.name))
         part.files[f"{at}/{namespace}/secrets.json"] = [secrets.facts(secret) for secret in held]
-        part.files[f"{at}/{namespace}/releases.json"] = [
-            _release(releases.unpacked(secret["data"]["release"]))
-            for secret in held
-            if secret["type"] == secrets.RECORD
+        records = [secret for secret in held if secret["type"] == secrets.RECORD]
+        read = [
+            part.attempt(f"{own} releases", lambda it=record: _release(releases.unpacked(it))) for record in records
         ]
+        part.files[f"{at}/{namespace}/releases.json"] = [release for release in read if release]
         for kind, root in KINDS.items():
             listed = _items(part, f"{own} {kind} in {namespace}", api, f"{root}/namespaces/{namespace}/{kind}")
             part.files[f"{at}/{namespace}/{kind}.json"] = listed

@@ -26,10 +26,10 @@ from operations.stack import PROJECT_FOLDER, Stack, UsageError
 
 PACKAGES = ("pulumi", "pulumi-kubernetes", "pulumi-random", "pulumi-tls", "kubernetes", "cryptography", "pydantic")
 COMMANDS = {"pulumi": ["version"], "helm": ["version", "--short"]}
-FINDERS: dict[str, Callable[[str, Settings], list[Finding]]] = {
-    "preflight": lambda stack, settings: preflight(stack, settings, state.exported(stack)).findings,
-    "check": lambda stack, settings: check(stack, settings).findings,
-    "certificates": lambda stack, settings: certificates.look(stack, settings).findings,
+FINDERS: dict[str, Callable[[Stack, Settings], list[Finding]]] = {
+    "preflight": lambda stack, settings: preflight(stack, settings, state.exported(stack.name)).findings,
+    "check": lambda stack, settings: check(stack.name, settings).findings,
+    "certificates": lambda stack, settings: certificates.look(stack.name, settings).findings,
 }
 """By verb, how its findings are had: all of them go in."""
 
@@ -42,9 +42,7 @@ def collected(stack: Stack, settings: Settings) -> Part:
     if made := found.attempt("plan", lambda: plan.plan(stack)):
         found.files["plan.json"] = made.report()
     found.files["versions.json"] = _versions(settings, found)
-    findings = {
-        verb: found.attempt(verb, lambda find=find: find(stack.name, settings)) for verb, find in FINDERS.items()
-    }
+    findings = {verb: found.attempt(verb, lambda find=find: find(stack, settings)) for verb, find in FINDERS.items()}
     found.files["findings.json"] = {
         verb: [finding.report() for finding in told] for verb, told in findings.items() if told is not None
     }

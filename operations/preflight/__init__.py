@@ -19,6 +19,7 @@ from operations.everywhere import Looked, look
 from operations.findings import Finding, Kind
 from operations.preflight import (
     access,
+    chart_objects,
     clusters,
     collisions,
     identity,
@@ -29,10 +30,11 @@ from operations.preflight import (
     trust,
     versions,
 )
+from operations.preflight.chart_objects import Coming
 from operations.preflight.clusters import KUBE_SYSTEM
 from operations.preflight.ownership import Identity, Ownership
 from operations.record import Record
-from operations.stack import command
+from operations.stack import Stack, command
 from operations.state import State
 
 SECONDS = 90
@@ -78,8 +80,10 @@ class _Seen:
     secrets: trust.Held
 
 
-def preflight(stack: str, settings: Settings, exported: State) -> Preflight:
+def preflight(stack: Stack, settings: Settings, exported: State) -> Preflight:
     """Look at every cluster of a stack, of which `exported` is the state."""
+    ours = Ownership.of(exported)
+    coming = chart_objects.coming(stack, settings, ours)
     wanted = collisions.made(settings)
     demands = {
         (name, version): charts.demands(Charts.load(Path(settings.charts_folder), version), name)
@@ -87,15 +91,16 @@ def preflight(stack: str, settings: Settings, exported: State) -> Preflight:
     }
 
     def at(cluster: ClusterSettings, api: Api) -> _Seen:
-        return _look(settings, cluster, api, wanted, demands[cluster.chart, cluster.version])
+        return _look(settings, cluster, api, wanted, demands[cluster.chart, cluster.version], coming)
 
     looked = look(settings.clusters, at, SECONDS)
     leaving = remembered.leaving(exported, settings)
     strangers, silent = remembered.strangers(exported, leaving, settings.namespace)
     closed = [access.finding(cluster, silent[cluster.name]) for cluster in leaving if cluster.name in silent]
     findings = [
-        *_findings(stack, settings, looked, Ownership.of(exported), demands),
-        *_leaving(stack, [*closed, *strangers]),
+        *([coming.missing] if coming.missing else []),
+        *_findings(stack.name, settings, looked, ours, demands),
+        *_leaving(stack.name, [*closed, *strangers]),
     ]
     return Preflight(findings, looked.unseen | silent)
 
@@ -106,11 +111,15 @@ def _look(
     api: Api,
     wanted: list[Identity],
     demands: charts.Demands,
+    coming: Coming,
 ) -> _Seen:
+    unfit = list(versions.findings(cluster, api.version, demands, settings.charts_folder))
     found = [
         *platform.clock(cluster, api),
         *permissions.findings(settings, cluster, api),
-        *versions.findings(cluster, api.version, demands, settings.charts_folder),
+        *unfit,
+        # Helm renders no chart for a Kubernetes that isn't the chart's.
+        *(chart_objects.findings(cluster, api, coming) if not unfit else ()),
     ]
     root, record = frozenset[str](), None
     names = [KUBE_SYSTEM, settings.namespace]

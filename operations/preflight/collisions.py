@@ -1,7 +1,7 @@
 """What an `up` would make under a name that is taken.
 
-Owns the list of fixed names; whose an object is, the state says, which is exact in the middle of a first up too. What
-charts make is Helm's to refuse, but for CRDs: those a chart installed earlier are nobody's to Helm.
+Owns the list of fixed names; whose an object is, the state says, which is exact in the middle of a first up too. Of
+what charts make only the CRDs are looked for here, the rest by `chart_objects.py`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,8 +17,9 @@ from operations.crds import COLLECTION
 from operations.findings import Finding, Kind
 from operations.helm_records import ENDED
 from operations.objects import written_by_us
+from operations.preflight.helm_ownership import belongs, handover
 from operations.preflight.ownership import NAMESPACE, Identity, Ownership
-from operations.record import Record
+from operations.record import OTHER_FLEET, Record
 from operations.stack import command
 from operations.state import RELEASE
 
@@ -28,9 +29,6 @@ _TAKEN = "Pulumi and Helm create nothing over what is there: the up would fail h
 NAME_TAKEN = Kind("name-taken", _TAKEN, _PAGE, stops=True)
 RELEASE_TAKEN = Kind("release-name-taken", _TAKEN, _PAGE, stops=True)
 CRDS_UNOWNED = Kind("crds-unowned", "Helm refuses to install over CRDs that aren't marked as its own.", _PAGE, True)
-OTHER_FLEET = Kind(
-    "another-fleet", "Two stacks that deploy one fleet undo each other's work with every up.", _PAGE, stops=True
-)
 PENDING_RELEASE = Kind(
     "pending-release", "Helm lets nothing past an operation that was cut off: every up fails there.", _PAGE, stops=True
 )
@@ -310,27 +308,12 @@ def _crds(
     there: Mapping[str, dict[str, Any] | None],
     wanted: list[str],
 ) -> Iterator[Finding]:
-    label = {"app.kubernetes.io/managed-by": "Helm"}
-    annotations = {"meta.helm.sh/release-name": release, "meta.helm.sh/release-namespace": namespace}
-
-    def owned(metadata: dict[str, Any]) -> bool:
-        return (metadata.get("labels") or {}).items() >= label.items() and (
-            metadata.get("annotations") or {}
-        ).items() >= annotations.items()
-
-    names = [name for name in wanted if (metadata := there.get(name)) and not owned(metadata)]
+    names = [name for name in wanted if (metadata := there.get(name)) and not belongs(metadata, release, namespace)]
     if not names:
         return
-    kubectl = cluster.kubectl
-    listed = " ".join(names)
-
-    def pairs(entries: dict[str, str]) -> str:
-        return " ".join(f"{key}={value}" for key, value in entries.items())
-
     yield CRDS_UNOWNED.found(
         cluster.name,
         f"{len(names)} of the chart's CRDs are on {cluster.name} (context {cluster.context}) already and don't belong "
         f"to the release {namespace}/{release}: {', '.join(names)}.",
-        f"{kubectl} label crd {listed} {pairs(label)} --overwrite && "
-        f"{kubectl} annotate crd {listed} {pairs(annotations)} --overwrite",
+        handover(cluster, ["crd", *names], release, namespace),
     )

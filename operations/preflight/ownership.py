@@ -29,6 +29,8 @@ class Ownership:
     """Those that the state reaches, by name."""
     namespaces: dict[Identity, str] = field(default_factory=dict)
     """By namespace, its UID when it was last looked at."""
+    versions: dict[Identity, str] = field(default_factory=dict)
+    """By release, the version of its chart."""
 
     @classmethod
     def of(cls, exported: state.State) -> "Ownership":
@@ -48,8 +50,19 @@ class Ownership:
         made = frozenset(_identity(entry) for entry in entries if not entry.get("external"))
         kept = frozenset(_identity(entry) for entry in entries if entry.get("retainOnDelete"))
         again = frozenset(_identity(entry) for entry in entries if state.again(entry))
+        versions = {
+            _identity(entry): str((entry.get("inputs") or {}).get("version"))
+            for entry in entries
+            if entry["type"] == state.RELEASE
+        }
         return cls(
-            made, frozenset(map(_identity, begun)) - made, kept, again, frozenset(state.clusters(exported)), namespaces
+            made=made,
+            begun=frozenset(map(_identity, begun)) - made,
+            kept=kept,
+            again=again,
+            clusters=frozenset(state.clusters(exported)),
+            namespaces=namespaces,
+            versions=versions,
         )
 
 

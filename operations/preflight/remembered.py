@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from components.settings import ClusterSettings, Settings
-from components.settings.fields import Source
+from components.settings import kubeconfig as kubeconfigs
 from operations import state
 from operations.api import SECONDS, Api
 from operations.everywhere import look
@@ -29,7 +29,7 @@ def cluster(document: State, name: str, like: ClusterSettings) -> ClusterSetting
     inputs = state.clusters(document)[name]["inputs"]
     if not isinstance(inputs.get("kubeconfig"), str):
         return None
-    return replace(like, name=name, kubeconfig=Source("path", inputs["kubeconfig"]), context=inputs["context"])
+    return replace(like, name=name, kubeconfig=kubeconfigs.behind(inputs["kubeconfig"]), context=inputs["context"])
 
 
 def leaving(document: State, settings: Settings) -> list[ClusterSettings]:

@@ -16,8 +16,9 @@ app = typer.Typer()
 @app.command(epilog="Example: python -m operations preflight --stack prod")
 def preflight(stack: StackOption, as_json: JsonOption = False) -> None:
     """Show what an up would fail over, or harm. Exit 1 when something is found. Writes nothing."""
-    settings = decryption.opened(Stack.find(stack))
-    looked = look(stack, settings, state.exported(stack))
+    configured = Stack.find(stack)
+    settings = decryption.opened(configured)
+    looked = look(configured, settings, state.exported(stack))
     well = f"Nothing is in the way of an up on {len(settings.clusters)} clusters."
     told = looked.told(stack)
     raise typer.Exit(findings.tell(told, as_json, well, stopping=sum(finding.kind.stops for finding in told)))

@@ -27,6 +27,7 @@ from kubernetes import client
 from lab.fleet import MANAGEMENT, Lab
 from lab.plugins import HOME
 from tests.authority import DAY, root
+from tests.awaiting import awaited
 from tests.engine.fleet import CLIENT_SECRET as CLIENT_SECRET_NAME
 from tests.engine.fleet import Fleet
 
@@ -392,14 +393,32 @@ def test_a_certificate_that_ends_and_a_worker_that_is_down_are_told(fleet: Fleet
 
 
 def _failing_up(fleet: Fleet) -> subprocess.CompletedProcess[str]:
-    """An `up` whose management release fails, with the licence in its values: an object of it is somebody else's."""
+    """An `up` whose management release fails, with the licence in its values: a webhook that is down has a say."""
+    admission: Any = client.AdmissionregistrationV1Api(fleet.api(MANAGEMENT))
     roles = client.RbacAuthorizationV1Api(fleet.api(MANAGEMENT))
-    role: Any = {"metadata": {"name": "enterprise-networking"}, "rules": []}
-    roles.create_cluster_role(role)
+    rule = {"apiGroups": ["rbac.authorization.k8s.io"], "apiVersions": ["v1"], "operations": ["CREATE"]}
+    webhook: Any = {
+        "name": "nobody.gloo-mesh.test",
+        "clientConfig": {"url": "https://127.0.0.1:9/"},
+        "rules": [rule | {"resources": ["clusterroles"]}],
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+    }
+    admission.create_validating_webhook_configuration({"metadata": {"name": "nobody"}, "webhooks": [webhook]})
     try:
+        awaited(lambda: _refuses(roles))
         return fleet.run("up", "--yes")
     finally:
-        roles.delete_cluster_role("enterprise-networking")
+        admission.delete_validating_webhook_configuration("nobody")
+        awaited(lambda: not _refuses(roles))
+
+
+def _refuses(roles: Any) -> bool:
+    try:
+        roles.create_cluster_role({"metadata": {"name": "anybody"}}, dry_run="All")
+    except client.ApiException:
+        return True
+    return False
 
 
 def _made(fleet: Fleet) -> dict[str, str]:

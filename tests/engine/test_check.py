@@ -363,6 +363,23 @@ def unrecorded(site: Site) -> Iterator[None]:
 
 
 @contextmanager
+def anothers(site: Site) -> Iterator[None]:
+    on = site.on(MANAGEMENT)
+    on.patch("configmap gloo-mesh-fleet", {"data": {"stack": "older"}})
+    try:
+        yield
+    finally:
+        on.patch("configmap gloo-mesh-fleet", {"data": {"stack": site.fleet.name}})
+
+
+@contextmanager
+def unreadable_release(site: Site) -> Iterator[None]:
+    on = site.on("cluster-2")
+    with on.secret(on.record("enterprise-agent"), {"release": "not what Helm wrote"}):
+        yield
+
+
+@contextmanager
 def undeployed(site: Site) -> Iterator[None]:
     on = site.on(MANAGEMENT)
     before = on.get("configmap gloo-mesh-fleet")["data"]["versions"]
@@ -465,6 +482,13 @@ FAULTS: list[tuple[str, str, Planted, str]] = [
     ("token-differs", "cluster-1", another_token, "relay-identity-token-secret"),
     ("relay-secret-missing", "management", no_token, "relay-forwarding-identity-token-secret"),
     ("record-missing", "management", unrecorded, "gloo-mesh-fleet"),
+    ("another-fleet", "management", anothers, "the stack older deployed, and this is check"),
+    (
+        "cluster-not-seen",
+        "cluster-2",
+        unreadable_release,
+        "is labelled as a record of Helm's, and can't be read as one",
+    ),
     ("worker-not-deployed", "cluster-2", undeployed, "no up has deployed it"),
     ("release-missing", "cluster-1", forgotten_release, "enterprise-agent-addons"),
     ("release-unfinished", "cluster-2", failed_release, "failed"),

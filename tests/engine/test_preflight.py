@@ -59,7 +59,7 @@ class Looker:
             self.fleet.file.write_text(before)
 
     def findings(self, changes: dict[str, Any] | None = None) -> list[Any]:
-        return preflight(self.stack.name, self.settings(changes), self.exported).findings
+        return preflight(self.stack, self.settings(changes), self.exported).findings
 
     def told(self, changes: dict[str, Any] | None = None) -> Told:
         return [(finding.kind.code, finding.where) for finding in self.findings(changes)]
@@ -339,6 +339,24 @@ def without_gateways(fleet: Fleet) -> Iterator[None]:
 
 
 @contextmanager
+def cluster_role(fleet: Fleet) -> Iterator[None]:
+    """A ClusterRole of the name that the agent's chart gives its own."""
+    api: Any = client.RbacAuthorizationV1Api(fleet.api("cluster-1"))
+    api.create_cluster_role({"metadata": {"name": "enterprise-agent"}, "rules": []})
+    try:
+        yield
+    finally:
+        api.delete_cluster_role("enterprise-agent")
+
+
+@contextmanager
+def no_helm(fleet: Fleet) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(fleet.lab.root / "nothing"))
+        yield
+
+
+@contextmanager
 def ahead(_fleet: Fleet) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         now = time.time
@@ -367,6 +385,8 @@ FAULTS: dict[tuple[str, str], tuple[Plant, dict[str, Any]]] = {
     ("name-taken", "cluster-1"): (namespace, {}),
     ("release-name-taken", "cluster-1"): (release("enterprise-agent", "deployed"), {"workers": ALONE}),
     ("crds-unowned", "cluster-1"): (crd, {}),
+    ("objects-unowned", "cluster-1"): (cluster_role, {}),
+    ("objects-not-compared", "charts"): (no_helm, {}),
     ("clock-skew", "cluster-1"): (ahead, {}),
     ("no-load-balancer", "management"): (no_load_balancer, {}),
     ("istio-missing", "cluster-1"): (nullcontext, worker(istio={"namespace": "elsewhere"})),
@@ -404,6 +424,24 @@ def test_a_secret_that_is_there_is_told_by_name(fleet: Fleet, looker: Looker) ->
 
     assert finding.kind.code == "name-taken"
     assert "delete secret relay-root-tls-secret" in finding.remedy
+
+
+def test_a_charts_objects_are_handed_to_its_release_by_the_told_command(fleet: Fleet, looker: Looker) -> None:
+    metadata = {"metadata": {"name": "enterprise-agent"}}
+    rbac: Any = client.RbacAuthorizationV1Api(fleet.api("cluster-1"))
+    rbac.create_cluster_role(metadata)
+    with namespace(fleet) as core:
+        core.create_namespaced_service("gloo-mesh", metadata | {"spec": {"ports": [{"port": 1}]}})
+        (finding,) = looker.findings({"workers": ALONE})
+        _, _, handover = finding.remedy.rpartition("write them anew: ")
+        subprocess.run(handover, shell=True, check=True, env=os.environ, stdout=subprocess.DEVNULL)
+
+        assert (finding.kind.code, finding.where) == ("objects-unowned", "cluster-1")
+        assert "clusterroles.rbac.authorization.k8s.io/enterprise-agent, services/enterprise-agent" in finding.what
+        assert looker.told({"workers": ALONE}) == []
+    # Whether Helm takes it for its own is for the first up to show.
+    assert rbac.read_cluster_role("enterprise-agent").rules is None
+    assert looker.told() == []
 
 
 def test_an_object_whose_creation_was_cut_off_is_told_as_such(
@@ -680,6 +718,8 @@ def test_what_a_half_finished_up_made_is_its_own(fleet: Fleet, looker: Looker, h
     assert [finding["code"] for finding in half["findings"]] == ["no-answer"]
     assert fleet.registrations().keys() == {"cluster-1"}
     assert fleet.apps("cluster-1").read_namespaced_deployment("enterprise-agent", "gloo-mesh")
+    rbac: Any = client.RbacAuthorizationV1Api(fleet.api("cluster-1"))
+    assert rbac.read_cluster_role("enterprise-agent").rules
 
     assert looker.told() == []
     assert fleet.report("preflight")["findings"] == []
@@ -694,6 +734,23 @@ def test_a_deployed_fleet_has_nothing_in_its_way(fleet: Fleet, looker: Looker, d
     assert fleet.report("preflight")["findings"] == []
     assert looker.told() == []
     assert fleet.writes() == before
+
+
+def test_what_a_release_has_already_needs_no_marks_for_another_version(
+    fleet: Fleet, looker: Looker, deployed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = json.loads(json.dumps(looker.exported))
+    for found in state.entries(document):
+        if found["type"] == RELEASE:
+            found["inputs"]["version"] = "1.2.8"
+    monkeypatch.setattr(looker, "exported", document)
+    rbac: Any = client.RbacAuthorizationV1Api(fleet.api("cluster-1"))
+    name, marks = "enterprise-agent", rbac.read_cluster_role("enterprise-agent").metadata
+    rbac.patch_cluster_role(name, {"metadata": {"labels": dict.fromkeys(marks.labels)}})
+    try:
+        assert looker.told() == []
+    finally:
+        rbac.patch_cluster_role(name, {"metadata": {"labels": marks.labels}})
 
 
 def test_contexts_that_were_swapped_are_told(looker: Looker, deployed: None) -> None:

@@ -118,6 +118,16 @@ def test_a_sound_fleet_has_no_findings_and_every_certificate_by_urgency(look: Ca
     assert found.licence.report(found.at)["daysLeft"] == 89
 
 
+def test_another_stacks_fleet_is_told_by_that_stacks_name(fleet: Objects, look: Callable[..., Expiry]) -> None:
+    fleet["management"][RECORD]["data"]["stack"] = "older"
+
+    found = look()
+
+    assert codes(found) == [("another-fleet", "management")]
+    assert "python -m operations certificates --stack older" in found.findings[0].remedy
+    assert found.certificates
+
+
 def test_an_ended_certificate_is_told_with_what_renews_it(fleet: Objects, look: Callable[..., Expiry]) -> None:
     fleet["management"][SERVER_SECRET] = secret(tls_crt=ROOT.issue("s", begins=-40 * DAY, ends=-DAY).pem)
 

@@ -241,7 +241,23 @@ def _right(path: str) -> tuple[bool, str, str, str]:
 NAMED = {"project": "p", "stack": "s", "version": "1"}
 
 
-@pytest.mark.parametrize("data", [None, {}, *(NAMED | {"versions": text} for text in ("{", "null", "5", "[]"))])
+DATES = (
+    '{"relay-root": {}}',
+    '{"relay-root": {"sha256": "0", "notAfter": "soon"}}',
+    '{"relay-root": {"notAfter": "2031-01-01"}}',
+)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        {},
+        *(NAMED | {"versions": text} for text in ("{", "null", "5", "[]")),
+        *(NAMED | {"certificates": text} for text in DATES),
+        NAMED | {"masked": '{"cluster-1/enterprise-agent": [{}]}'},
+    ],
+)
 def test_a_config_map_that_is_no_record_is_none(data: Any) -> None:
     api: Any = Answers({"/api/v1/namespaces/gloo-mesh/configmaps/gloo-mesh-fleet": {"data": data}})
 

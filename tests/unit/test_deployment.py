@@ -22,7 +22,7 @@ from operations.deployment import Deployment
 from operations.lock import LockedError
 from operations.preflight import Preflight
 from operations.progress import Progress
-from operations.stack import UsageError
+from operations.stack import Stack, UsageError
 from operations.verbs import deployment as verbs
 from tests.unit.stored import document, entry, provider, secret
 
@@ -187,7 +187,7 @@ def made() -> Runs:
     entries = [{"urn": f"{urn}{kind}::{name}", "type": kind, "protect": "root" in name} for name, kind in kinds.items()]
     runs = Runs(ending(), ending())
     runs.exported = {"deployment": {"resources": entries}}
-    runs.file = Path("Pulumi.prod.yaml")
+    runs.stack = Stack("prod", Path("Pulumi.prod.yaml"), {})
     return runs
 
 

@@ -327,7 +327,7 @@ def test_a_helm_that_is_too_old_or_too_new_is_told_with_its_version(
 ) -> None:
     monkeypatch.setenv("PATH", f"{Path(helm(tmp_path, f'echo {version}')).parent}:{os.environ['PATH']}")
 
-    with pytest.raises(UsageError, match=rf"bin/helm is {re.escape(version)}; diff renders charts with Helm 3"):
+    with pytest.raises(UsageError, match=rf"bin/helm is {re.escape(version)}; charts are rendered with Helm 3"):
         helm_command()
 
 

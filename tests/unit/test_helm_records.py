@@ -3,12 +3,13 @@
 import base64
 import gzip
 import json
+from typing import Any
 
 import pytest
 
 from operations import helm_records
 from operations.helm_records import Records, Release, judged
-from operations.releases import packed
+from operations.releases import RecordError, packed, unpacked
 from tests.unit.stored import KNOWN, NEW
 
 
@@ -71,10 +72,35 @@ def test_a_secret_that_is_only_labelled_like_a_record_is_none() -> None:
     assert found == {"enterprise-agent": Records({1: "deployed"})}
 
 
-def test_a_record_that_is_marked_as_failed_keeps_all_it_knows() -> None:
-    record = {"name": "a", "version": 2, "info": {"status": "pending-upgrade", "notes": "n"}, "manifest": "m" * 1000}
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        {},
+        {"release": "?"},
+        {"release": base64.b64encode(base64.b64encode(b"licence-key-4711")).decode()},
+        {"release": packed({"chart": {"metadata": {"version": "1.2.9"}}, "manifest": "", "info": None})},
+        {"release": packed({"chart": "x", "manifest": "", "info": {}})},
+    ],
+)
+def test_a_record_that_cant_be_read_is_told_by_its_secret_and_nothing_of_its_content(data: Any) -> None:
+    metadata = {"name": "sh.helm.release.v1.enterprise-agent.v1", "namespace": "gloo-mesh"}
 
-    text = helm_records.failed(packed(record))
+    with pytest.raises(RecordError) as failed:
+        unpacked({"metadata": metadata, "data": data})
+
+    assert str(failed.value) == (
+        "Secret sh.helm.release.v1.enterprise-agent.v1 in namespace gloo-mesh is labelled as a record of Helm's, and "
+        "can't be read as one"
+    )
+
+
+def test_a_record_that_is_marked_as_failed_keeps_all_it_knows() -> None:
+    chart = {"metadata": {"version": "1.2.9"}}
+    record: dict[str, Any] = {"name": "a", "version": 2, "chart": chart, "manifest": "m" * 1000}
+    record["info"] = {"status": "pending-upgrade", "notes": "n"}
+
+    text = helm_records.failed({"data": {"release": packed(record)}})
 
     # By hand, so that the codec isn't measured by itself.
     marked = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(text))))

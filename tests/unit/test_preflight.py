@@ -20,10 +20,22 @@ from operations.crds import COLLECTION
 from operations.everywhere import Looked
 from operations.findings import Kind
 from operations.lock import Lock
-from operations.preflight import access, clusters, collisions, identity, istio, permissions, remembered, versions
+from operations.preflight import (
+    access,
+    chart_objects,
+    clusters,
+    collisions,
+    identity,
+    istio,
+    permissions,
+    remembered,
+    versions,
+)
+from operations.preflight.chart_objects import Coming
 from operations.preflight.ownership import NAMESPACE, Ownership
 from operations.preflight.permissions import Need
 from operations.preflight.platform import CLOCK_SKEW
+from operations.stack import Stack
 from operations.state import PROVIDER, RELEASE
 from tests.authority import CLIENT, DAY, root
 from tests.unit.conftest import Run
@@ -53,6 +65,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
 }
 SECRETS = ("licenseKey", "registry")
+PROD = Stack("prod", Path("Pulumi.prod.yaml"), {})
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -309,6 +322,7 @@ def test_an_identity_that_lost_its_rights_is_told_so_and_not_that_the_cluster_is
         return Looked({cluster.name: at(cluster, Denying()) for cluster in asked}, {})
 
     monkeypatch.setattr(charts, "demands", lambda *_: charts.Demands("", {"x": "apiextensions.k8s.io/v1"}))
+    monkeypatch.setattr(chart_objects, "coming", lambda *_: Coming())
     monkeypatch.setattr(preflight, "look", denied)
     monkeypatch.setattr(remembered, "look", lambda *_: Looked({}, {}))
     provider = f"urn:pulumi:prod::gloo-mesh::{PROVIDER}::cluster-1"
@@ -320,7 +334,7 @@ def test_an_identity_that_lost_its_rights_is_told_so_and_not_that_the_cluster_is
     ]
 
     looked = preflight.preflight(
-        "prod", Settings.parse(config, ("licenseKey",)), {"deployment": {"resources": resources}}
+        PROD, Settings.parse(config, ("licenseKey",)), {"deployment": {"resources": resources}}
     )
 
     told = [finding.kind.code for finding in looked.findings if finding.where == "cluster-1"]
@@ -443,11 +457,12 @@ def test_a_leaving_cluster_that_lets_nobody_look_is_told_with_the_way_to_forget_
     inputs = {"kubeconfig": config["kubeconfig"], "context": "cluster-2"}
     left = {"type": PROVIDER, "urn": f"urn:pulumi:prod::gloo-mesh::{PROVIDER}::cluster-2", "inputs": inputs}
     monkeypatch.setattr(charts, "demands", lambda *_: charts.Demands("", {}))
+    monkeypatch.setattr(chart_objects, "coming", lambda *_: Coming())
     monkeypatch.setattr(preflight, "look", lambda *_: Looked({}, {}))
     denied = Refused(403, "Forbidden", "namespaces is forbidden")
     monkeypatch.setattr(remembered, "look", lambda asked, *_: Looked({}, {cluster.name: denied for cluster in asked}))
 
-    looked = preflight.preflight("prod", Settings.parse(config, ("licenseKey",)), {"deployment": {"resources": [left]}})
+    looked = preflight.preflight(PROD, Settings.parse(config, ("licenseKey",)), {"deployment": {"resources": [left]}})
 
     (told,) = [finding for finding in looked.findings if finding.where == "cluster-2"]
     assert told.kind.code == "access-denied"
