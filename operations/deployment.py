@@ -1,8 +1,9 @@
 """A stack's deployment: previewed, brought up, taken away by Pulumi's engine.
 
 Owns the engine's runs, with the program inline, so that only the CLI and the provider plugins are
-needed. Never skips the preview, which refreshes what answers, unless management doesn't or a release was left half
-done; an up refreshes once more where something was found changed. A worker that doesn't answer is left alone, see
+needed. Never skips the preview, which refreshes what answers; it doesn't where management doesn't answer, where
+commands can't use a kubeconfig that Pulumi's plugin perhaps can, or where a release was left half done. An up refreshes
+once more where that found something changed, or wasn't done. A worker that doesn't answer is left alone, see
 docs/decisions/0011.
 """
 
@@ -336,7 +337,8 @@ class Deployment:
         def stop(number: int, _frame: object) -> None:
             self._asked += 1
             self._console.print("Stopping: what is under way is finished and the state saved. Once more kills it.")
-            if number == signal.SIGINT and sys.stdin.isatty():
+            # Started without any, there is none.
+            if number == signal.SIGINT and sys.stdin and sys.stdin.isatty():
                 # The terminal has sent it to the engine, too; a pipeline that gives up may know of this process alone.
                 return
             late = threading.Timer(HEARD_WITHIN, self._pass_on, [self._asked])

@@ -56,7 +56,8 @@ def collected(stack: Stack, settings: Settings) -> Part:
     for name, value in os.environ.items():
         if looks_secret(name) and not os.path.exists(value):
             found.known[value] = f"the variable {name}"
-    with suppress(OSError):
+    # What is no text shows in none.
+    with suppress(OSError, UnicodeDecodeError):
         found.known[Path(os.environ.get("PULUMI_CONFIG_PASSPHRASE_FILE", "")).read_text()] = "the passphrase"
     return found
 

@@ -15,6 +15,7 @@ from components.charts import Charts
 from components.settings import MANAGEMENT, ClusterSettings, Settings, WorkerClusterSettings
 from operations import charts, lock
 from operations.api import Api, Refused
+from operations.deadline import started
 from operations.everywhere import Looked, look
 from operations.findings import Finding, Kind
 from operations.preflight import (
@@ -93,9 +94,11 @@ def preflight(stack: Stack, settings: Settings, exported: State) -> Preflight:
     def at(cluster: ClusterSettings, api: Api) -> _Seen:
         return _look(settings, cluster, api, wanted, demands[cluster.chart, cluster.version], coming)
 
-    looked = look(settings.clusters, at, SECONDS)
     leaving = remembered.leaving(exported, settings)
-    strangers, silent = remembered.strangers(exported, leaving, settings.namespace)
+    # At the same time: those that hang take five seconds once.
+    (aside,) = started(lambda left: remembered.strangers(exported, left, settings.namespace), (leaving,), 1)
+    looked = look(settings.clusters, at, SECONDS)
+    strangers, silent = aside.result()
     closed = [access.finding(cluster, silent[cluster.name]) for cluster in leaving if cluster.name in silent]
     findings = [
         *([coming.missing] if coming.missing else []),

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ from operations.preflight import Preflight
 from operations.progress import Progress
 from operations.stack import Stack, UsageError
 from operations.verbs import deployment as verbs
+from tests.awaiting import awaited
 from tests.unit.stored import document, entry, provider, secret
 
 RELEASE = f"urn:pulumi:prod::gloo-mesh::{state.RELEASE}::"
@@ -421,6 +423,20 @@ def test_a_terminal_that_is_gone_ends_no_engine() -> None:
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, "the engine inherits that it is ignored"
 
     assert signal.getsignal(signal.SIGHUP) is before
+
+
+def test_an_engine_is_told_to_stop_where_there_is_no_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = Runs()
+    told: list[int] = []
+    monkeypatch.setattr(deployment, "HEARD_WITHIN", 0)
+    monkeypatch.setattr(runs, "_pass_on", told.append)
+    monkeypatch.setattr(sys, "stdin", None)
+
+    with Deployment._interruptible(runs):
+        signal.raise_signal(signal.SIGINT)
+        awaited(lambda: told, 20)
+
+    assert told == [1]
 
 
 class Cut(Runs):

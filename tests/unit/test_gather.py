@@ -214,6 +214,22 @@ def test_what_this_program_stumbles_over_is_told_without_its_words_and_the_rest_
     assert "plan.json" in files(made)
 
 
+def test_a_passphrase_that_is_no_text_and_a_record_that_helm_didnt_write_hide_nothing_else(
+    bundle: Callable[..., Bundle], cluster: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "passphrase").write_bytes(b"\xff\xfe")
+    unreadable = {"metadata": {"name": "sh.helm.release.v1.agent.v2", "namespace": "gloo-mesh"}}
+    at = "/api/v1/namespaces/gloo-mesh/secrets"
+    cluster[at]["items"].append({**unreadable, "type": "helm.sh/release.v1", "data": {"release": "eA=="}})
+
+    made = bundle()
+
+    (told, *_) = [why for what, why in made.missing if what == "cluster-1: releases"]
+    assert told.startswith("Secret sh.helm.release.v1.agent.v2 in namespace gloo-mesh is labelled")
+    releases = json.loads(files(made)["clusters/cluster-1/gloo-mesh/releases.json"])
+    assert [release["revision"] for release in releases] == [1]
+
+
 def test_a_bundle_that_would_still_hold_a_secret_is_not_written(
     bundle: Callable[..., Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
