@@ -22,6 +22,7 @@ from rich.table import Table
 
 from benchmarks.measure import CommandFailedError, Record, timed
 from lab import LabError, plugins, stack
+from lab.cluster import components
 from lab.fleet import Lab
 
 SEED_FLOW = Path(__file__).parent / "seed-flow.sh"
@@ -73,7 +74,7 @@ def _round(tool: str, workers: int) -> list[Record]:
 
 
 def _operated(lab: Lab) -> list[Record]:
-    """The commands on a fleet where nothing changes; the last with every third cluster dead."""
+    """The commands on a fleet where nothing changes; the last two with every third cluster hanging, and dead."""
 
     def run(phase: str, module: str, *arguments: str, code: int = 0) -> Record:
         command = [sys.executable, "-m", module, *arguments, "--stack", "bench"]
@@ -86,7 +87,19 @@ def _operated(lab: Lab) -> list[Record]:
         run("up", "operations", "up", "--yes"),
         run("check", "operations", "check"),
     ]
-    for worker in lab.clusters()[1::3]:
+    third = lab.clusters()[1::3]
+    servers = [
+        process
+        for worker in third
+        for _, name, process in components(lab.root / "kwok/clusters" / worker)
+        if name == "kube-apiserver"
+    ]
+    for server in servers:
+        server.send_signal(signal.SIGSTOP)
+    records.append(run("preflight, a third hanging", "operations", "preflight", code=2))
+    for server in servers:
+        server.send_signal(signal.SIGCONT)
+    for worker in third:
         lab.stop(worker)
     return [*records, run("preflight, a third dead", "operations", "preflight", code=2)]
 
