@@ -17,6 +17,7 @@ import tempfile
 import threading
 import urllib.parse
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -206,10 +207,12 @@ def _asked(server: Mapping[str, Any], plugin: Mapping[str, Any]) -> dict[str, An
         )
     except OSError as error:
         _refuse(f"{name} can't be started", error.strerror, PluginMissingError)
+    # The thread that waits for it may be gone before it is.
+    atexit.register(_end, process)
     try:
         answer, said = process.communicate(timeout=LOGIN_SECONDS)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        _end(process)
         # Not by reading to the end: what left the group, such as a browser, may hold the pipes open.
         process.wait()
         for pipe in filter(None, (process.stdout, process.stderr)):
@@ -224,6 +227,13 @@ def _asked(server: Mapping[str, Any], plugin: Mapping[str, Any]) -> dict[str, An
         return dict(json.loads(answer)["status"])
     except (ValueError, KeyError, TypeError):
         _refuse(f"{name} answered with something else than an ExecCredential", kind=LoginError)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a login that is under way, and what it started."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _entries(section: Mapping[str, Any], key: str) -> list[dict[str, Any]]:

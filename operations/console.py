@@ -6,7 +6,7 @@ no value of a table is cut, for half a value is a wrong one.
 
 import json
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
@@ -29,8 +29,9 @@ class _Unheard(Console):
             self.quiet = True
 
 
-def _width(stream: Any) -> int | None:
-    return None if stream.isatty() else WIDE
+def _width(stream: TextIO | None) -> int | None:
+    # Started with it closed, there is none.
+    return None if stream and stream.isatty() else WIDE
 
 
 out = Console(highlight=False, soft_wrap=True, width=_width(sys.stdout))

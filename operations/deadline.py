@@ -30,7 +30,8 @@ def started(call: Callable[[Item], Answer], items: Iterable[Item], at_once: int)
                 continue
             try:
                 future.set_result(call(item))
-            except Exception as error:
+            except BaseException as error:
+                # Whoever waits would wait for ever.
                 future.set_exception(error)
 
     for _ in range(min(at_once, len(futures))):

@@ -30,7 +30,7 @@ class Kind:
     stops: bool = False
     """Whether an `up` would fail over it, or do harm."""
     unseen: bool = False
-    """Whether a cluster could not be looked at, so that what is found may not be all."""
+    """Whether a cluster, or something of it, could not be looked at, so that what is found may not be all."""
 
     def __post_init__(self) -> None:
         if self.code in KINDS:

@@ -80,14 +80,19 @@ def written(path: FieldPath) -> str:
     return ".".join(path).replace(".[", "[")
 
 
-def holds(value: Any, path: FieldPath) -> bool:
-    """Whether there is anything at a path."""
+def at(value: Any, path: FieldPath, otherwise: Any = None) -> Any:
+    """What is at a path, `otherwise` where there is nothing."""
     for step in path:
         below = _names(value) or {} if step.startswith("[") else value
         if not isinstance(below, dict) or step.strip("[]") not in below:
-            return False
+            return otherwise
         value = below[step.strip("[]")]
-    return True
+    return value
+
+
+def holds(value: Any, path: FieldPath) -> bool:
+    """Whether there is anything at a path."""
+    return at(value, path, at) is not at
 
 
 def writers(live: Object, path: FieldPath) -> list[str]:

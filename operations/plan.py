@@ -12,7 +12,7 @@ from typing import Any
 from components.settings import MANAGEMENT, Settings, configured, encrypted
 from components.values_digest import MASKED
 from operations import decryption, program
-from operations.objects import differing
+from operations.objects import at, differences, written
 from operations.program import Registered
 from operations.progress import SHARED
 from operations.stack import Stack
@@ -94,9 +94,18 @@ def plan(stack: Stack) -> Plan:
 
 
 def compared(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """The difference between two reports; a secret that changed is masked in both, so it isn't seen."""
+    """The difference between two reports: by resource and path what was there and what is, null where there is none.
+
+    A secret that changed is masked in both, so it isn't seen.
+    """
     old, new = dict(_flat(before)), dict(_flat(after))
-    changed = {key: list(differing(old[key], new[key])) for key in sorted(old.keys() & new.keys())}
+    changed = {
+        key: {
+            written(path): {"before": at(old[key], path), "after": at(new[key], path)}
+            for path in differences(old[key], new[key])
+        }
+        for key in sorted(old.keys() & new.keys())
+    }
     return {
         "added": sorted(new.keys() - old.keys()),
         "removed": sorted(old.keys() - new.keys()),

@@ -22,7 +22,7 @@ from pulumi.runtime.proto import source_pb2
 from pulumi.runtime.stack import run_in_stack
 
 from components.settings import PROJECT
-from operations.stack import PROJECT_FOLDER
+from operations.stack import PROJECT_FOLDER, UsageError
 
 PYTHON_VARIABLE = "GLOO_MESH_PYTHON"
 """Names the interpreter that `components/place-addons` runs on."""
@@ -235,10 +235,13 @@ def recording(stack: str, config: Mapping[str, str], secret: list[str], *, opaqu
 def recorded(stack: str, config: Mapping[str, object], secret: Collection[str]) -> list[Registered]:
     """What the program makes of a configuration, of which `secret` names the secret keys; secrets may be encrypted.
 
-    Whatever only a deployment can know is marked as secret, too.
+    Whatever only a deployment can know is marked as secret, too. Raises UsageError where the program refuses.
     """
     with recording(stack, given(config), [f"{PROJECT}:{key}" for key in secret], opaque=True) as recorder:
-        drained(run)
+        try:
+            drained(run)
+        except pulumi.RunError as error:
+            raise UsageError(str(error)) from None
     return recorder.registered
 
 

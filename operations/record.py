@@ -56,9 +56,9 @@ class Record:
             data = found["data"]
             parts = {key: json.loads(data.get(key, "{}")) for key in _STRUCTURED}
             record = TypeAdapter(cls).validate_python({"stack": data["stack"], "version": data["version"], **parts})
-            for certificate in record.certificates.values():
-                datetime.fromisoformat(certificate["notAfter"])
-                certificate["sha256"]
+            known = record.certificates.values()
+            if not all("sha256" in one and datetime.fromisoformat(one["notAfter"]).tzinfo for one in known):
+                return None
         except (AttributeError, KeyError, TypeError, ValueError):
             # Somebody else's ConfigMap of that name, or one that was edited by hand.
             return None

@@ -116,8 +116,13 @@ def packed(record: dict[str, Any]) -> str:
 
 
 def by_key(manifest: str, namespace: str) -> dict[Key, Manifest]:
-    """The objects in a manifest; `namespace` is that of those which name none."""
-    found = [document for document in yaml.load_all(manifest, yaml.CSafeLoader) if document]
+    """The objects in a manifest, lists' own among them; `namespace` is that of those which name none.
+
+    What has no name of its own, as Helm's log would, is left out.
+    """
+    documents = [document for document in yaml.load_all(manifest, yaml.CSafeLoader) if isinstance(document, dict)]
+    items = [item for found in documents for item in (found["items"] if found.get("kind") == "List" else [found])]
+    found = [item for item in items if (item.get("metadata") or {}).get("name")]
     for document in found:
         # Helm adds its own to both, so it takes neither away whole, whether a manifest has them or not.
         for key in ("annotations", "labels"):

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from components.settings import ClusterSettings
 from components.settings import kubeconfig as kubeconfigs
 from components.values_digest import MASKED
@@ -27,6 +29,12 @@ from operations.stack import PROJECT_FOLDER, UsageError
 
 VERSION_SECONDS = 30
 """Deadline of helm's telling what it is, which asks nobody."""
+TEMPLATE_SECONDS = 30
+"""Deadline of rendering a chart where nobody is asked either."""
+
+
+class RenderError(Unanswered):
+    """What helm made of a chart, or didn't in time, is no manifest."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,8 @@ def helm_command() -> str:
     version = [helm, "version", "--template", "{{.Version}}"]
     try:
         asked = subprocess.run(version, capture_output=True, text=True, check=False, timeout=VERSION_SECONDS)
+    except OSError as error:
+        raise UsageError(f"{helm} can't be run: {error.strerror}. Install Helm 3, from 3.13.") from None
     except subprocess.TimeoutExpired:
         raise UsageError(f"{helm} hasn't told its version within {VERSION_SECONDS} s; see what `helm` is.") from None
     if not re.match(r"v3\.(1[3-9]|[2-9]\d)\.", asked.stdout):
@@ -82,26 +92,30 @@ def helm_command() -> str:
 def rendered(helm: str, cluster: ClusterSettings, release: Wanted, live: Deployed, api: Api) -> dict[Key, Manifest]:
     """The manifests that an upgrade would apply, hooks aside; helm asks the cluster, as charts do in `lookup`.
 
-    Raises Unanswered with helm's own complaint, less anything that may be secret.
+    Raises RenderError with helm's own complaint, less anything that may be secret.
     """
     command = ["upgrade", "--reset-values", "--skip-crds", "--disable-openapi-validation", "--dry-run=server"]
     command += ["--output", "json", "--kube-context", cluster.context]
     command += ["--post-renderer", release.post_renderer] if release.post_renderer else []
     with _kubeconfig(cluster) as kubeconfig:
-        output = _output([helm, *command, "--kubeconfig", kubeconfig], release, live.values, api)
+        output = _output([helm, *command, "--kubeconfig", kubeconfig], release, live.values, api.left())
     return by_key(json.loads(output)["manifest"], release.namespace)
 
 
-def templated(helm: str, release: Wanted, api: Api) -> dict[Key, Manifest]:
-    """The manifests that an install would apply, hooks aside; no cluster is asked, so charts' `lookup` finds nothing.
+def templated(helm: str, release: Wanted, api: Api, *, upgrade: bool) -> dict[Key, Manifest]:
+    """The manifests that an install or upgrade would apply, hooks aside, as far as that takes no cluster.
 
-    A post-renderer, which changes no name, isn't run. Raises Unanswered, too.
+    Charts' `lookup` finds nothing. A post-renderer, which changes no name, isn't run. Raises RenderError, too.
     """
-    command = [helm, "template", "--no-hooks", "--kube-version", api.version]
-    return by_key(_output(command, release, None, api), release.namespace)
+    command = [helm, "template", "--no-hooks", "--kube-version", api.version, *(["--is-upgrade"] if upgrade else [])]
+    output = _output(command, release, None, min(TEMPLATE_SECONDS, api.left()))
+    try:
+        return by_key(output, release.namespace)
+    except yaml.YAMLError:
+        raise RenderError(f"what helm renders of {release.name} {release.version} is no YAML") from None
 
 
-def _output(command: list[str], release: Wanted, live: Any, api: Api) -> str:
+def _output(command: list[str], release: Wanted, live: Any, seconds: float) -> str:
     """What helm makes of a release, by a command with its options."""
     taken: list[str] = []
     values = json.dumps(_filled(release.values, live, taken))
@@ -114,15 +128,18 @@ def _output(command: list[str], release: Wanted, live: Any, api: Api) -> str:
             capture_output=True,
             text=True,
             check=False,
-            timeout=api.left(),
+            timeout=seconds,
         )
     except subprocess.TimeoutExpired:
-        raise Unanswered("helm did not render in time") from None
+        raise RenderError(f"helm did not render {release.name} in time") from None
     if done.returncode:
-        reason = " ".join(done.stderr.split()).removeprefix("Error: ")
-        for value in sorted(taken, key=len, reverse=True):
-            reason = reason.replace(value, MASKED)
-        raise Unanswered(f"helm can't render {release.name} {release.version}: {reason}")
+        # As it is, line by line, and as helm quotes it.
+        forms = {form for text in taken for form in (text, *text.splitlines(), json.dumps(text)[1:-1])}
+        reason = done.stderr
+        for form in sorted((form for form in forms if len(form) > 3), key=len, reverse=True):
+            reason = reason.replace(form, MASKED)
+        reason = " ".join(reason.split()).removeprefix("Error: ")
+        raise RenderError(f"helm can't render {release.name} {release.version}: {reason}")
     return done.stdout
 
 
@@ -147,7 +164,7 @@ def _filled(value: Any, live: Any, taken: list[str]) -> Any:
     """Values with what is opaque to us as it is deployed, noted in `taken`; the stand-in where it isn't."""
     if program.is_secret(value):
         known = value["value"] if live is None else live
-        taken += [text for text in _texts(known) if len(text) > 3]
+        taken += _texts(known)
         return known
     if isinstance(value, dict):
         below = live if isinstance(live, dict) else {}

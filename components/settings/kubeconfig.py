@@ -6,6 +6,7 @@ Owns reading them, without a cluster. Logging in with what they hold is the plug
 import os
 import shlex
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -123,10 +124,14 @@ def given(source: Source, stack: str) -> str:
 
 
 def behind(path: str) -> Source:
-    """What a path was `given` for: a variable, where there is one of that name here, or else itself."""
+    """What a path was `given` for: a variable, where one of that name holds a path here, or else itself."""
     link = Path(path)
-    variable = link.parent.parent == LINKS and link.name in os.environ
-    return Source("env", link.name) if variable else Source("path", path)
+    variable = Source("env", link.name)
+    if link.parent.parent == LINKS:
+        with suppress(KubeconfigError):
+            located(variable)
+            return variable
+    return Source("path", path)
 
 
 def flag(source: Source) -> str:

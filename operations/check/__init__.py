@@ -49,6 +49,8 @@ class Cluster:
     """Of its release's chart."""
     image: str | None = None
     """The tag of the management plane's image, or of the agent's."""
+    behind: bool = False
+    """Whether that lags behind the management plane's."""
     ready: str = ""
     """Deployments that are, of those there are."""
     pull: float | None = None
@@ -67,6 +69,7 @@ class Cluster:
         return {
             "version": self.version,
             "image": self.image,
+            "behind": self.behind,
             "ready": self.ready,
             "pull": self.pull,
             "push": self.push,
@@ -165,9 +168,10 @@ def _between(fleet: Fleet, seen: dict[str, Cluster]) -> Iterator[Finding]:
         connected = {name for name, cluster in workers.items() if cluster.push}
         yield from certificates.lost(fleet, [name for name in connected if not workers[name].certified])
     if MANAGEMENT in seen:
-        yield from releases.skewed(
-            fleet, seen[MANAGEMENT].image, {name: cluster.image for name, cluster in workers.items()}
-        )
+        management = seen[MANAGEMENT].image
+        for cluster in workers.values():
+            cluster.behind = releases.lags(cluster.image, management)
+        yield from releases.skewed(fleet, management, {name: cluster.image for name, cluster in workers.items()})
     if fleet.settings.relay.dial_from_here:
         yield from relay.dialled(fleet, [cluster.address for cluster in workers.values() if cluster.address])
     if fleet.record:

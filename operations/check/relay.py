@@ -30,6 +30,7 @@ UNREAD = Kind(
     "relay-metrics-unread",
     why="Nobody can tell which agents are connected.",
     page="relay",
+    unseen=True,
 )
 DISCONNECTED = Kind(
     "agent-not-connected",

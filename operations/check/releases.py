@@ -11,7 +11,7 @@ from semver import Version
 
 from components import product
 from components.values_digest import digest, masked
-from components.versions import skew
+from components.versions import is_downgrade, skew
 from operations import helm_records
 from operations.check.view import Fleet, View
 from operations.findings import Finding, Kind
@@ -157,6 +157,12 @@ def skewed(fleet: Fleet, management: str | None, agents: Mapping[str, str | None
             what = f"The agent's image is {tag}, and the management plane's is {management}."
             keys = f"gloo-mesh:values, defaults.values or workers.{worker}.values"
             yield SKEW.found(worker, what, f"Where {keys} names an image.tag, take it out; then: {fleet.up}")
+
+
+def lags(agent: str | None, management: str | None) -> bool:
+    """Whether an agent's image is of an earlier version than the management plane's, both by their tags."""
+    ours, theirs = _version(agent), _version(management)
+    return is_downgrade(theirs, ours) if ours and theirs else False
 
 
 def _version(tag: str | None) -> str | None:

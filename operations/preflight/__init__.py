@@ -117,18 +117,12 @@ def _look(
     coming: Coming,
 ) -> _Seen:
     unfit = list(versions.findings(cluster, api.version, demands, settings.charts_folder))
-    found = [
-        *platform.clock(cluster, api),
-        *permissions.findings(settings, cluster, api),
-        *unfit,
-        # Helm renders no chart for a Kubernetes that isn't the chart's.
-        *(chart_objects.findings(cluster, api, coming) if not unfit else ()),
-    ]
+    found = [*platform.clock(cluster, api), *permissions.findings(settings, cluster, api), *unfit]
     root, record = frozenset[str](), None
     names = [KUBE_SYSTEM, settings.namespace]
     if isinstance(cluster, WorkerClusterSettings):
         names += [product.ADDONS_NAMESPACE] if cluster.addons.enabled else []
-        found += istio.worker(cluster, api)
+        found += istio.worker(cluster, api, mesh=bool(settings.virtual_mesh))
         root = istio.root(cluster, api) if settings.virtual_mesh else root
     else:
         found += platform.load_balancer(settings, api)
@@ -143,14 +137,10 @@ def _look(
         with suppress(Refused):
             namespaces[name] = api.named(f"/api/v1/namespaces/{name}")
     found += istio.injected(cluster, settings.namespace, namespaces.get(settings.namespace))
-    return _Seen(
-        found,
-        namespaces,
-        collisions.look(cluster, api, wanted, namespaces, demands.crds),
-        root,
-        record,
-        trust.held(settings, cluster, api),
-    )
+    there, secrets = collisions.look(cluster, api, wanted, namespaces, demands.crds), trust.held(settings, cluster, api)
+    # Last, because it takes longest; and Helm renders no chart for a Kubernetes that isn't the chart's.
+    found += chart_objects.findings(cluster, api, coming) if not unfit else []
+    return _Seen(found, namespaces, there, root, record, secrets)
 
 
 def _findings(

@@ -52,7 +52,9 @@ def finding(cluster: ClusterSettings, error: Exception) -> Finding:
     match cause:
         case PluginMissingError():
             return PLUGIN_MISSING.found(
-                cluster.name, f"{called} can't be entered: {error}.", "Install it, or put the folder it is in on PATH."
+                cluster.name,
+                f"{called} can't be entered: {error}.",
+                f"Install it, or put the folder it is in on PATH; then: {look}",
             )
         case HangingLoginError():
             return LOGIN_HANGS.found(cluster.name, f"{called} can't be entered: {error}.", look)
@@ -61,12 +63,14 @@ def finding(cluster: ClusterSettings, error: Exception) -> Finding:
                 cluster.name, f"{called} can't be entered: {error}.", f"Sign in again, then: {look}"
             )
         case AccessError():
-            return KUBECONFIG.found(cluster.name, f"{called} can't be entered: {error}.", "Mend that kubeconfig.")
+            return KUBECONFIG.found(
+                cluster.name, f"{called} can't be entered: {error}.", f"Mend that kubeconfig, then: {look}"
+            )
         case _ if (ended := _end(cluster)) and (_status(error) == 401 or _is_tls(error)):
             return EXPIRED.found(
                 cluster.name,
                 f"The client certificate of {called} in {cluster.kubeconfig} ended on {ended:%Y-%m-%d %H:%M} UTC.",
-                "Bring a new kubeconfig for it, as for the first time.",
+                f"Bring a new kubeconfig for it, as for the first time; then: {look}",
             )
         case _ if _status(error) == 401:
             return EXPIRED.found(

@@ -9,17 +9,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import yaml
-
 from components import product
 from components.settings import ClusterSettings, Settings, configured, encrypted
 from operations import decryption
-from operations.api import Api, Refused, Unanswered
+from operations.api import Api, Refused
 from operations.findings import Finding, Kind
 from operations.preflight import collisions
 from operations.preflight.helm_ownership import belongs, handover
 from operations.preflight.ownership import Ownership
-from operations.releases import deployed
+from operations.releases import RecordError, deployed
 from operations.stack import Stack, UsageError, command
 from operations.state import RELEASE
 
@@ -31,7 +29,10 @@ UNOWNED = Kind(
     "objects-unowned", "Helm refuses to install over objects that aren't marked as its own.", _PAGE, stops=True
 )
 NOT_COMPARED = Kind(
-    "objects-not-compared", "If an object of the chart's is there and somebody else's, the up fails half way.", _PAGE
+    "objects-not-compared",
+    "If an object of the chart's is there and somebody else's, the up fails half way.",
+    _PAGE,
+    unseen=True,
 )
 _CRDS = {product.crds_chart(chart) for chart in product.CHARTS}
 """Releases whose objects are compared by name alone, without rendering."""
@@ -63,24 +64,30 @@ def coming(stack: Stack, settings: Settings, ours: Ownership) -> Coming:
     # Pulumi's SDK takes half a second to load.
     from operations.rendering import helm_command, wanted
 
+    config = configured(stack.file)
+    secret = encrypted(config)
     try:
         helm = helm_command()
+        config |= decryption.certificates(stack, settings)
     except UsageError as error:
         what = f"What {len(names)} releases would bring isn't compared with what is there. {error}"
         return Coming(missing=NOT_COMPARED.found("charts", what, f"Then: {command('preflight', stack.name)}"))
-    config = configured(stack.file)
-    secret = encrypted(config)
-    config |= decryption.certificates(stack, settings)
+    # Whether they are certificates can be told only now.
+    Settings.parse(config, secret)
     releases = wanted(stack.name, config, secret)
     return Coming(helm, tuple(one for one in releases if (one.cluster, f"{one.namespace}/{one.name}") in names))
 
 
 def findings(cluster: ClusterSettings, api: Api, coming: Coming) -> Iterator[Finding]:
     """What is there of the objects that this cluster's releases would bring, and isn't marked as theirs."""
+    if not coming.releases:
+        return
+    from operations.rendering import RenderError
+
     for release in (one for one in coming.releases if one.cluster == cluster.name):
         try:
             taken = list(_taken(coming.helm, release, api))
-        except (Unanswered, yaml.YAMLError) as error:
+        except RenderError as error:
             yield NOT_COMPARED.found(
                 cluster.name,
                 f"What {release.name} would bring to {cluster.name} (context {cluster.context}) isn't compared with "
@@ -108,9 +115,9 @@ def _taken(helm: str, release: "Wanted", api: Api) -> Iterator[tuple[str, str]]:
 
     live = None
     # What Helm can't read is told by check; here it holds nothing up.
-    with suppress(Refused, Unanswered):
+    with suppress(Refused, RecordError):
         live = deployed(api, release.namespace, release.name)
-    for key, manifest in templated(helm, release, api).items():
+    for key, manifest in templated(helm, release, api, upgrade=live is not None).items():
         group, kind, namespace, name = key
         if live and key in live.manifests:
             # Helm asks for no marks on what the release has already.

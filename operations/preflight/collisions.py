@@ -244,7 +244,8 @@ def findings(
             recover = f"If an up of this stack made it and was cut off: {command('recover', stack)}"
             yield replace(finding, remedy=f"{recover}. {finding.remedy}")
         release = product.crds_chart(cluster.chart)
-        if (cluster.name, RELEASE, f"{settings.namespace}/{release}") not in ours.made:
+        # A later version may bring some that are new.
+        if ours.versions.get((cluster.name, RELEASE, f"{settings.namespace}/{release}")) != cluster.version:
             yield from _crds(cluster, release, settings.namespace, there.crds, crds.get(cluster.name, []))
 
 
@@ -284,7 +285,7 @@ def _taken(
         else:
             # Somebody else's API may have a resource of the same name.
             group = kind.split(":")[1].rpartition("/")[0]
-            resource = f"{_PLURALS[what]}.{group}"
+            resource = _PLURALS[what] if group == "core" else f"{_PLURALS[what]}.{group}"
             yield NAME_TAKEN.found(
                 cluster.name,
                 f"{what} {name} {place} is there already, and this stack didn't make it.",

@@ -21,7 +21,10 @@ LOCKED_OUT = Kind(
     stops=True,
 )
 UNKNOWN = Kind(
-    "identity-unknown", "Were it none of the admin subjects, the RBAC webhook would deny every later change.", _PAGE
+    "identity-unknown",
+    "Were it none of the admin subjects, the RBAC webhook would deny every later change.",
+    _PAGE,
+    unseen=True,
 )
 _REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 
@@ -52,7 +55,8 @@ def findings(cluster: ClusterSettings, api: Api, subjects: Sequence[AdminSubject
         yield UNKNOWN.found(
             cluster.name,
             f"{where} is Kubernetes {api.version} and doesn't say whom it takes you for.",
-            "Make sure that one of gloo-mesh:rbac.adminSubjects is you.",
+            f"See who you are there ({cluster.kubectl} config view --minify), and that one of "
+            "gloo-mesh:rbac.adminSubjects is you.",
         )
     elif refusal := locked_out(caller, subjects, where):
         yield LOCKED_OUT.found(cluster.name, *refusal)

@@ -16,7 +16,9 @@ from operations.findings import Finding, Kind
 _PAGE = "istio"
 _PLAIN = "The addons run without Istio's proxy, so nothing in the mesh can call them."
 
-MISSING = Kind("istio-missing", _PLAIN, _PAGE)
+MISSING = Kind(
+    "istio-missing", "Nothing in a mesh can call the addons there, or be joined with other clusters'.", _PAGE
+)
 REVISION_MISSING = Kind("istio-revision-missing", _PLAIN, _PAGE)
 NOT_INJECTING = Kind("istio-not-injecting", _PLAIN, _PAGE)
 CLUSTER_NAME = Kind(
@@ -42,9 +44,10 @@ _DEFAULT_CLUSTER = "Kubernetes"
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 
 
-def worker(cluster: WorkerClusterSettings, api: Api) -> Iterator[Finding]:
-    """What a worker with addons needs of its Istio."""
-    if not cluster.addons.enabled:
+def worker(cluster: WorkerClusterSettings, api: Api, *, mesh: bool) -> Iterator[Finding]:
+    """What a worker with addons, or in a mesh, needs of its Istio; an injector is needed by the addons alone."""
+    addons = cluster.addons.enabled
+    if not (addons or mesh):
         return
     where = f"in namespace {cluster.istio.namespace} on {cluster.name} (context {cluster.context})"
     kubectl = f"{cluster.kubectl} -n {cluster.istio.namespace}"
@@ -52,20 +55,20 @@ def worker(cluster: WorkerClusterSettings, api: Api) -> Iterator[Finding]:
     try:
         path = f"/apis/apps/v1/namespaces/{cluster.istio.namespace}/deployments"
         found = (api.get(path, labelSelector="app=istiod") or {"items": []})["items"]
-        injectors = _injectors(api)
+        injectors = _injectors(api) if addons else []
     except Refused:
         return
     if not found:
         yield MISSING.found(
             cluster.name,
             f"There is no istiod {where}.",
-            f"{look}; install Istio there, name its namespace with istio.namespace, or leave the addons out with "
-            f"gloo-mesh:workers.{cluster.name}.addons: {{enabled: false}}",
+            f"{look}; install Istio there, or name its namespace with istio.namespace"
+            + (f", or leave the addons out with gloo-mesh:workers.{cluster.name}.addons: {{enabled: false}}" * addons),
         )
         return
     revisions = {(istiod["metadata"].get("labels") or {}).get(product.REVISION_LABEL, "default") for istiod in found}
     tags = {tag for injector in injectors if (tag := _labels(injector).get("istio.io/tag"))}
-    wanted = cluster.istio.revision
+    wanted = cluster.istio.revision if addons else None
     if wanted and wanted not in revisions | tags:
         yield REVISION_MISSING.found(
             cluster.name,
@@ -75,7 +78,7 @@ def worker(cluster: WorkerClusterSettings, api: Api) -> Iterator[Finding]:
         )
         return
     label = product.injection(wanted)
-    if not any(_takes(injector, label) for injector in injectors):
+    if addons and not any(_takes(injector, label) for injector in injectors):
         named = "=".join(next(iter(label.items())))
         yield NOT_INJECTING.found(
             cluster.name,

@@ -29,6 +29,7 @@ READING = Kind(
     "reading-not-allowed",
     "What is wrong there isn't told, as nobody could look; an up doesn't need it.",
     _PAGE,
+    unseen=True,
 )
 
 MADE = ("get", "create", "patch", "delete")
@@ -142,8 +143,9 @@ def reading(settings: Settings, cluster: ClusterSettings) -> Iterator[Need]:
     yield Need(("get",), "", "namespaces", KUBE_SYSTEM, KUBE_SYSTEM)
     if isinstance(cluster, WorkerClusterSettings):
         within, mesh = cluster.istio.namespace, settings.virtual_mesh
-        if cluster.addons.enabled:
+        if cluster.addons.enabled or mesh:
             yield Need(("list",), "apps", "deployments", within)
+        if cluster.addons.enabled:
             yield Need(("list",), "admissionregistration.k8s.io", "mutatingwebhookconfigurations")
         if mesh and mesh.istio_ca == "external":
             yield Need(("get",), "", "configmaps", within, istio.ROOT_CONFIG_MAP)

@@ -57,5 +57,6 @@ def _table(checked: Checked) -> Table:
     shown = table("cluster", "version", "image", "ready", "pull", "push")
     for name, cluster in checked.clusters.items():
         connected = ("-" if count is None else f"{count:g}" for count in (cluster.pull, cluster.push))
-        shown.add_row(name, cluster.version or "-", cluster.image or "-", cluster.ready, *connected)
+        image = f"{cluster.image or '-'}{' (behind)' if cluster.behind else ''}"
+        shown.add_row(name, cluster.version or "-", image, cluster.ready, *connected)
     return shown

@@ -1,6 +1,6 @@
 """The verb `gather`: a support bundle.
 
-Owns its words and exit codes: 0 written whole, 1 written without what could not be had, 2 not written.
+Owns its words and exit codes: 0 written whole, 2 written without what could not be had, or not written.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ OutputOption = Annotated[
 
 @app.command(epilog="Example: python -m operations gather --stack prod --output bundle.tar.gz")
 def gather(stack: StackOption, output: OutputOption = None, as_json: JsonOption = False) -> None:
-    """Pack what support needs to see into one file; values of secrets never. Exit 1 when something could not be had."""
+    """Pack what support needs to see into one file; values of secrets never. Exit 2 when something could not be had."""
     bundle = gathering.gather(Stack.find(stack), output)
     for what, why in bundle.missing:
         err.print(f"[yellow]could not be had:[/yellow] {escape(what)}: {escape(why)}")
@@ -35,4 +35,4 @@ def gather(stack: StackOption, output: OutputOption = None, as_json: JsonOption 
         out.print(
             "What is in it, and what could not be had, says its manifest.json. Look through it before you send it."
         )
-    raise typer.Exit(1 if bundle.missing else 0)
+    raise typer.Exit(2 if bundle.missing else 0)

@@ -136,7 +136,8 @@ def _print_difference(found: dict[str, Any]) -> None:
             out.print(f"{what} {escape(key)}")
     for key, paths in found["changed"].items():
         out.print(f"changed {escape(key)}")
-        for path in paths:
-            out.print(f"  {escape(path)}")
+        for path, values in paths.items():
+            before, after = (json.dumps(values[when]) for when in ("before", "after"))
+            out.print(f"  {escape(path)}: {escape(before)} -> {escape(after)}")
     counts = ", ".join(f"{len(found[what])} {what}" for what in found)
     out.print(f"{counts}." if any(found.values()) else "Nothing differs.")

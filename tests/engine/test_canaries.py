@@ -258,7 +258,7 @@ def test_every_verb_did_what_it_is_for(lived: Lived) -> None:
     codes = {verb: done.returncode for verb, done in lived.outputs.items() if done.returncode}
 
     # A lab's pods run nothing, so they have no logs to gather.
-    assert codes == {"failing up": 1, "gather --output BUNDLE": 1}, lived.outputs["check --wait 3m"].stdout
+    assert codes == {"failing up": 1, "gather --output BUNDLE": 2}, lived.outputs["check --wait 3m"].stdout
 
 
 def test_no_output_holds_a_secret(lived: Lived) -> None:
@@ -388,7 +388,7 @@ def test_a_certificate_that_ends_and_a_worker_that_is_down_are_told(fleet: Fleet
     rows = {(c["certificate"], c["cluster"]): c for c in report["certificates"]}
     assert rows["relay-server", "management"]["recorded"] is False
     assert rows["relay-root", WORKER]["live"] is False
-    assert gathered.returncode == 1
+    assert gathered.returncode == 2
     assert f"could not be had: {WORKER}: " in gathered.stderr
 
 

@@ -128,6 +128,7 @@ def test_a_fleet_that_was_just_deployed_is_well(site: Site) -> None:
     assert machine["clusters"]["cluster-1"] == {
         "version": "1.2.9",
         "image": "1.2.9",
+        "behind": False,
         "ready": "4/4",
         "pull": 1,
         "push": 1,

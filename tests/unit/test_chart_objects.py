@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from components.settings import Settings
+from components.settings import ConfigurationError, Settings
+from operations import decryption
 from operations.api import Refused
 from operations.findings import Finding
 from operations.preflight import chart_objects, collisions
 from operations.preflight.chart_objects import Coming, coming
 from operations.preflight.ownership import Ownership
+from operations.stack import UsageError
 from operations.state import RELEASE
-from tests.unit.conftest import LICENSE
 from tests.unit.stored import record
 from tests.unit.test_diff import helm
 from tests.unit.test_plan import written
@@ -99,6 +100,34 @@ def test_where_the_state_has_every_release_neither_helm_nor_the_program_is_run(
     assert "2 releases" in missing.what
 
 
+def test_a_certificate_that_is_a_secret_is_read_as_one_or_told_as_what_cant_be_decrypted(
+    encrypted: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{Path(helm(tmp_path, 'echo v3.19.0')).parent}:{os.environ['PATH']}")
+    names = {
+        key: {"secure": "v1:x:y"}
+        for key in ("root", "serverCertificate", "serverKey", "signingCertificate", "signingKey")
+    }
+    pairs = {
+        name: {part: {"secret": f"{name}{part.title()}"} for part in ("certificate", "key")}
+        for name in ("server", "signing")
+    }
+    encrypted |= names | {"pki": {"source": "supplied", "root": {"secret": "root"}, **pairs}}
+    settings = Settings.parse(encrypted, ("licenseKey", *names))
+
+    def refused(*_: Any) -> Any:
+        raise UsageError("Pulumi can't decrypt root: incorrect passphrase")
+
+    monkeypatch.setattr(decryption, "certificates", refused)
+    missing = coming(written(encrypted, tmp_path), settings, Ownership()).missing
+    monkeypatch.setattr(decryption, "certificates", lambda *_: {"root": "no certificate"})
+
+    assert missing is not None
+    assert "can't decrypt root: incorrect passphrase" in missing.what
+    with pytest.raises(ConfigurationError, match="holds no certificate that can be read"):
+        coming(written(encrypted, tmp_path), settings, Ownership())
+
+
 def test_the_releases_that_are_new_or_change_their_version_are_compared(
     encrypted: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,7 +152,6 @@ def test_objects_of_others_are_told_with_both_ways_on_for_each_namespace(
     assert "label -n team deployments.apps/elsewhere app.kubernetes.io/managed-by=Helm --overwrite" in second.remedy
     assert "annotate -n team deployments.apps/elsewhere meta.helm.sh/release-name=enterprise-agent" in second.remedy
     assert "--kube-version v1.34.4" in (tmp_path / "argv").read_text()
-    assert LICENSE not in (tmp_path / "stdin").read_text()
 
 
 @pytest.mark.parametrize(
@@ -153,3 +181,4 @@ def test_a_chart_that_cant_be_rendered_stops_nothing(
     (finding,) = chart_objects.findings(Settings.parse(encrypted, ("licenseKey",)).management_cluster, server, found)
 
     assert (finding.kind.code, finding.where, finding.kind.stops) == ("objects-not-compared", "management", False)
+    assert json.loads((tmp_path / "stdin").read_text())["licenseKey"] == '{"secure": "v1:x:y"}', "nobody decrypts it"

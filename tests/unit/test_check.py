@@ -244,7 +244,8 @@ NAMED = {"project": "p", "stack": "s", "version": "1"}
 DATES = (
     '{"relay-root": {}}',
     '{"relay-root": {"sha256": "0", "notAfter": "soon"}}',
-    '{"relay-root": {"notAfter": "2031-01-01"}}',
+    '{"relay-root": {"notAfter": "2031-01-01T00:00:00Z"}}',
+    '{"relay-root": {"sha256": "0", "notAfter": "2031-01-01"}}',
 )
 
 

@@ -78,3 +78,12 @@ def test_a_row_that_is_piped_is_one_line_however_long(tmp_path: Path) -> None:
     )
 
     assert done.stdout.splitlines()[1].split() == ["x", "1.2.9", "0" * 12, *origin.split()]
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_a_command_runs_without_one_of_its_streams(closed: str) -> None:
+    command = f"{sys.executable} -m operations charts list --charts /nowhere {closed}"
+
+    done = subprocess.run(["sh", "-c", command], cwd=PROJECT_FOLDER, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")

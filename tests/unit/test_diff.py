@@ -365,17 +365,39 @@ def test_opaque_values_are_rendered_as_deployed_and_reach_helm_by_stdin_alone(
     assert "--dry-run=server" in (tmp_path / "argv").read_text()
 
 
-def test_helms_complaint_repeats_no_value_that_may_be_secret(config: dict[str, Any], tmp_path: Path) -> None:
-    command = helm(tmp_path, f"echo 'Error: licence {LICENSE} is bad' >&2; exit 1")
+@pytest.mark.parametrize(
+    ("licence", "said"), [(LICENSE, LICENSE), ("first line\nsecond line", "second line"), ('a "b" c', r"a \"b\" c")]
+)
+def test_helms_complaint_repeats_no_value_that_may_be_secret(
+    licence: str, said: str, config: dict[str, Any], tmp_path: Path
+) -> None:
+    command = helm(tmp_path, f"printf '%s\\n' 'Error: licence {said} is bad' >&2; exit 1")
     cluster = Settings.parse(config, ("licenseKey",)).management_cluster
     release = releases(config)["management", "gloo-mesh-enterprise"]
 
     clock: Any = Clock()
 
     with pytest.raises(Unanswered) as failed:
-        rendered(command, cluster, release, Deployed("1.2.9", {"licenseKey": LICENSE}, "", "gloo-mesh"), clock)
+        rendered(command, cluster, release, Deployed("1.2.9", {"licenseKey": licence}, "", "gloo-mesh"), clock)
 
     assert str(failed.value) == "helm can't render gloo-mesh-enterprise 1.2.9: licence (secret) is bad"
+
+
+def test_a_manifest_is_read_with_what_lists_hold_and_without_what_has_no_name() -> None:
+    manifest = """
+{kind: List, apiVersion: v1, items: [{kind: Secret, apiVersion: v1, metadata: {name: listed}}]}
+---
+{kind: Job, apiVersion: batch/v1, metadata: {generateName: some-}}
+---
+only words
+---
+{kind: Service, apiVersion: v1, metadata: {name: plain, namespace: team}}
+"""
+
+    assert set(by_key(manifest, "gloo-mesh")) == {
+        ("", "Secret", "gloo-mesh", "listed"),
+        ("", "Service", "team", "plain"),
+    }
 
 
 class Server(Clock):

@@ -39,6 +39,17 @@ def test_who_is_interrupted_enters_no_other_cluster(monkeypatch: pytest.MonkeyPa
     assert len(entered) == everywhere.AT_ONCE
 
 
+def test_whatever_a_look_ends_in_is_heard_by_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(everywhere, "Api", lambda *_: SimpleNamespace(enter=lambda: None))
+    clusters: Any = [SimpleNamespace(name="cluster-1")]
+
+    def at(_cluster: Any, _api: Any) -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        everywhere.look(clusters, at, 60)
+
+
 def test_who_is_interrupted_waits_for_no_cluster_and_leaves_no_login_behind(tmp_path: Path) -> None:
     (tmp_path / "login").write_text(
         f"#!/bin/sh\necho $$ > {tmp_path}/pid.new\nmv {tmp_path}/pid.new {tmp_path}/pid\nexec sleep 4711\n"

@@ -131,7 +131,9 @@ def test_a_difference_names_what_was_added_and_where_something_changed(
 
     assert "cluster-3 Release cluster-3-agent" in found["added"]
     assert "cluster-2 Release cluster-2-agent" in found["removed"]
-    assert found["changed"]["cluster-1 Release cluster-1-agent"] == ["inputs.values.enterpriseAgent.resources"]
+    assert found["changed"]["cluster-1 Release cluster-1-agent"] == {
+        "inputs.values.enterpriseAgent.resources": {"before": None, "after": {"limits": {"cpu": "1"}}}
+    }
     assert not [key for key in found["changed"] if key.startswith("cluster-1") and "agent" not in key]
 
 
@@ -193,5 +195,5 @@ def test_the_command_shows_a_tree_and_its_exit_code_says_whether_something_diffe
     assert "1. PrivateKey relay-root-key (protected)" in shown.stdout
     assert CIPHER not in shown.stdout + file.read_text()
     assert differing.returncode == 1
-    assert "changed management Release management-release\n" in differing.stdout
+    assert "changed management Release management-release\n  inputs.timeout: 300 -> 540\n" in differing.stdout
     assert planning.LATER in shown.stdout
