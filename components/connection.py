@@ -10,18 +10,17 @@ import json
 import os
 import re
 import shutil
-import signal
 import ssl
 import subprocess
 import tempfile
 import threading
 import urllib.parse
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from components import subprocesses
 from components.settings import ClusterSettings
 from components.settings import kubeconfig as kubeconfigs
 
@@ -196,44 +195,20 @@ def _asked(server: Mapping[str, Any], plugin: Mapping[str, Any]) -> dict[str, An
     }
     name = f"its credential plugin {Path(command[0]).name}"
     try:
-        # A group of its own, because what a wrapper script started must end with it.
-        process = subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
+        process = subprocesses.run(command, seconds=LOGIN_SECONDS, environment=environment)
     except OSError as error:
         _refuse(f"{name} can't be started", error.strerror, PluginMissingError)
-    # The thread that waits for it may be gone before it is.
-    atexit.register(_end, process)
-    try:
-        answer, said = process.communicate(timeout=LOGIN_SECONDS)
     except subprocess.TimeoutExpired:
-        _end(process)
-        # Not by reading to the end: what left the group, such as a browser, may hold the pipes open.
-        process.wait()
-        for pipe in filter(None, (process.stdout, process.stderr)):
-            pipe.close()
         raise HangingLoginError(
             f"{name} hasn't answered within {LOGIN_SECONDS} s; see what it waits for by running it in a terminal"
         ) from None
     if process.returncode:
-        last = (said.decode(errors="replace").strip().splitlines() or [None])[-1]
+        last = (process.stderr.decode(errors="replace").strip().splitlines() or [None])[-1]
         _refuse(f"{name} failed with exit code {process.returncode}", last, LoginError)
     try:
-        return dict(json.loads(answer)["status"])
+        return dict(json.loads(process.stdout)["status"])
     except (ValueError, KeyError, TypeError):
         _refuse(f"{name} answered with something else than an ExecCredential", kind=LoginError)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a login that is under way, and what it started."""
-    if process.returncode is None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _entries(section: Mapping[str, Any], key: str) -> list[dict[str, Any]]:

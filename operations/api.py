@@ -34,6 +34,10 @@ class Unanswered(Exception):  # noqa: N818 - what happened, not whose fault it i
     """There was no answer, in time or at all."""
 
 
+class OutOfTimeError(Unanswered):
+    """The time for all of it ran out, whoever was asked."""
+
+
 class Refused(Exception):  # noqa: N818
     """The API server's own answer."""
 
@@ -66,10 +70,10 @@ class Api:
         """The server's clock, as its last answer says."""
 
     def left(self) -> float:
-        """Seconds until the deadline; raises Unanswered when there are none."""
+        """Seconds until the deadline; raises OutOfTimeError when there are none."""
         left = self._until - time.monotonic()
         if left <= 0:
-            raise Unanswered("the time for all of it ran out")
+            raise OutOfTimeError("the time for all of it ran out")
         return left
 
     def enter(self) -> None:

@@ -80,7 +80,11 @@ class Lock:
         age = str(datetime.now(UTC) - self.since).partition(".")[0]
         taken = f"A lock was taken {age} ago by {self.user} on {self.host}, process {self.pid}"
         if self.running:
-            return LOCK_HELD.found("the backend", f"{taken}, which still runs.", "Wait until it is done.")
+            return LOCK_HELD.found(
+                "the backend",
+                f"{taken}, which still runs.",
+                f"Wait until it is done; look again with: {command('recover', stack)}",
+            )
         if self.running is None:
             return LOCK_HELD.found(
                 "the backend",

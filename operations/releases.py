@@ -23,8 +23,8 @@ Key = tuple[str, str, str, str]
 _LABELS = {"name", "status", "version"}
 
 
-class RecordError(Unanswered):
-    """A record of Helm's that can't be read."""
+class HelmError(Unanswered):
+    """What Helm recorded, or makes of a chart, can't be had or read."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Deployed:
 
 
 def deployed(api: Api, namespace: str, name: str) -> Deployed | None:
-    """Helm's record of a release, the newest where none is in force; None where there is none; raises RecordError."""
+    """Helm's record of a release, the newest where none is in force; None where there is none; raises HelmError."""
     found = _records(api, namespace, f"name={name}")
     return _in_force(found, namespace) if found else None
 
@@ -97,7 +97,7 @@ def _in_force(items: list[dict[str, Any]], namespace: str) -> Deployed:
 
 
 def unpacked(secret: Mapping[str, Any]) -> dict[str, Any]:
-    """Helm's record of one revision, out of its Secret; raises RecordError."""
+    """Helm's record of one revision, out of its Secret; raises HelmError."""
     record: dict[str, Any] = {}
     with suppress(OSError, EOFError, zlib.error, ValueError, LookupError, TypeError):
         record = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(secret["data"]["release"]))))
@@ -107,7 +107,7 @@ def unpacked(secret: Mapping[str, Any]) -> dict[str, Any]:
         case _:
             # What it holds isn't repeated: values are among it.
             called = f"Secret {secret['metadata']['name']} in namespace {secret['metadata']['namespace']}"
-            raise RecordError(f"{called} is labelled as a record of Helm's, and can't be read as one")
+            raise HelmError(f"{called} is labelled as a record of Helm's, and can't be read as one")
 
 
 def packed(record: dict[str, Any]) -> str:
@@ -118,11 +118,15 @@ def packed(record: dict[str, Any]) -> str:
 def by_key(manifest: str, namespace: str) -> dict[Key, Manifest]:
     """The objects in a manifest, lists' own among them; `namespace` is that of those which name none.
 
-    What has no name of its own, as Helm's log would, is left out.
+    What has no name of its own is left out; raises HelmError for what is no YAML.
     """
-    documents = [document for document in yaml.load_all(manifest, yaml.CSafeLoader) if isinstance(document, dict)]
-    items = [item for found in documents for item in (found["items"] if found.get("kind") == "List" else [found])]
-    found = [item for item in items if (item.get("metadata") or {}).get("name")]
+    try:
+        documents = [document for document in yaml.load_all(manifest, yaml.CSafeLoader) if isinstance(document, dict)]
+    except (yaml.YAMLError, ValueError):
+        raise HelmError("a manifest of Helm's is no YAML that can be read") from None
+    lists = [document for document in documents if str(document.get("kind")).endswith("List") and "items" in document]
+    items = [*documents, *(item for listed in lists for item in listed["items"] or [])]
+    found = [item for item in items if isinstance(item, dict) and (item.get("metadata") or {}).get("name")]
     for document in found:
         # Helm adds its own to both, so it takes neither away whole, whether a manifest has them or not.
         for key in ("annotations", "labels"):

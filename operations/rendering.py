@@ -16,25 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from components import subprocesses
 from components.settings import ClusterSettings
 from components.settings import kubeconfig as kubeconfigs
 from components.values_digest import MASKED
 from operations import program
-from operations.api import Api, Unanswered
+from operations.api import Api
 from operations.leftovers import scratch
-from operations.releases import Deployed, Key, Manifest, by_key
+from operations.releases import Deployed, HelmError, Key, Manifest, by_key
 from operations.stack import PROJECT_FOLDER, UsageError
 
 VERSION_SECONDS = 30
 """Deadline of helm's telling what it is, which asks nobody."""
 TEMPLATE_SECONDS = 30
 """Deadline of rendering a chart where nobody is asked either."""
-
-
-class RenderError(Unanswered):
-    """What helm made of a chart, or didn't in time, is no manifest."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +87,7 @@ def helm_command() -> str:
 def rendered(helm: str, cluster: ClusterSettings, release: Wanted, live: Deployed, api: Api) -> dict[Key, Manifest]:
     """The manifests that an upgrade would apply, hooks aside; helm asks the cluster, as charts do in `lookup`.
 
-    Raises RenderError with helm's own complaint, less anything that may be secret.
+    Raises HelmError with helm's own complaint, less anything that may be secret.
     """
     command = ["upgrade", "--reset-values", "--skip-crds", "--disable-openapi-validation", "--dry-run=server"]
     command += ["--output", "json", "--kube-context", cluster.context]
@@ -105,14 +100,10 @@ def rendered(helm: str, cluster: ClusterSettings, release: Wanted, live: Deploye
 def templated(helm: str, release: Wanted, api: Api, *, upgrade: bool) -> dict[Key, Manifest]:
     """The manifests that an install or upgrade would apply, hooks aside, as far as that takes no cluster.
 
-    Charts' `lookup` finds nothing. A post-renderer, which changes no name, isn't run. Raises RenderError, too.
+    Charts' `lookup` finds nothing. A post-renderer, which changes no name, isn't run. Raises HelmError, too.
     """
     command = [helm, "template", "--no-hooks", "--kube-version", api.version, *(["--is-upgrade"] if upgrade else [])]
-    output = _output(command, release, None, min(TEMPLATE_SECONDS, api.left()))
-    try:
-        return by_key(output, release.namespace)
-    except yaml.YAMLError:
-        raise RenderError(f"what helm renders of {release.name} {release.version} is no YAML") from None
+    return by_key(_output(command, release, None, min(TEMPLATE_SECONDS, api.left())), release.namespace)
 
 
 def _output(command: list[str], release: Wanted, live: Any, seconds: float) -> str:
@@ -120,27 +111,25 @@ def _output(command: list[str], release: Wanted, live: Any, seconds: float) -> s
     taken: list[str] = []
     values = json.dumps(_filled(release.values, live, taken))
     try:
-        done = subprocess.run(
+        done = subprocesses.run(
             [*command, release.name, release.chart, "--namespace", release.namespace, "--values", "-"],
-            input=values,
-            cwd=PROJECT_FOLDER,
-            env=os.environ | {program.PYTHON_VARIABLE: sys.executable},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=seconds,
+            seconds=seconds,
+            environment=os.environ | {program.PYTHON_VARIABLE: sys.executable},
+            given=values.encode(),
+            folder=PROJECT_FOLDER,
         )
     except subprocess.TimeoutExpired:
-        raise RenderError(f"helm did not render {release.name} in time") from None
+        raise HelmError(f"helm did not render {release.name} in time") from None
     if done.returncode:
         # As it is, line by line, and as helm quotes it.
-        forms = {form for text in taken for form in (text, *text.splitlines(), json.dumps(text)[1:-1])}
-        reason = done.stderr
+        quoted = [json.dumps(text, ensure_ascii=False)[1:-1] for text in taken]
+        forms = {*taken, *quoted, *(line for text in taken for line in text.splitlines())}
+        reason = done.stderr.decode(errors="replace")
         for form in sorted((form for form in forms if len(form) > 3), key=len, reverse=True):
             reason = reason.replace(form, MASKED)
         reason = " ".join(reason.split()).removeprefix("Error: ")
-        raise RenderError(f"helm can't render {release.name} {release.version}: {reason}")
-    return done.stdout
+        raise HelmError(f"helm can't render {release.name} {release.version}: {reason}")
+    return done.stdout.decode()
 
 
 @contextmanager

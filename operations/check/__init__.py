@@ -49,8 +49,8 @@ class Cluster:
     """Of its release's chart."""
     image: str | None = None
     """The tag of the management plane's image, or of the agent's."""
-    behind: bool = False
-    """Whether that lags behind the management plane's."""
+    behind: bool | None = None
+    """Whether a worker's lags behind the management plane's; None where that can't be said."""
     ready: str = ""
     """Deployments that are, of those there are."""
     pull: float | None = None

@@ -30,7 +30,6 @@ UNREAD = Kind(
     "relay-metrics-unread",
     why="Nobody can tell which agents are connected.",
     page="relay",
-    unseen=True,
 )
 DISCONNECTED = Kind(
     "agent-not-connected",

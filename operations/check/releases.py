@@ -159,10 +159,10 @@ def skewed(fleet: Fleet, management: str | None, agents: Mapping[str, str | None
             yield SKEW.found(worker, what, f"Where {keys} names an image.tag, take it out; then: {fleet.up}")
 
 
-def lags(agent: str | None, management: str | None) -> bool:
-    """Whether an agent's image is of an earlier version than the management plane's, both by their tags."""
+def lags(agent: str | None, management: str | None) -> bool | None:
+    """Whether an agent's image is of an earlier version than the management plane's; None of tags that are none."""
     ours, theirs = _version(agent), _version(management)
-    return is_downgrade(theirs, ours) if ours and theirs else False
+    return is_downgrade(theirs, ours) if ours and theirs else None
 
 
 def _version(tag: str | None) -> str | None:

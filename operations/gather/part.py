@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from components.settings import ConfigurationError
 from operations.api import Refused, Unanswered
-from operations.releases import RecordError
+from operations.releases import HelmError
 from operations.stack import UsageError
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ class Part:
             return ask()
         except Refused as refused:
             self.missing.append((what, f"{refused.status} {refused}"))
-        except (UsageError, ConfigurationError, OSError, subprocess.SubprocessError, RecordError) as error:
+        except (UsageError, ConfigurationError, OSError, subprocess.SubprocessError, HelmError) as error:
             self.missing.append((what, str(error)))
         except Unanswered:
             # Whoever looks at that cluster has nothing more to ask it.

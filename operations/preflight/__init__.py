@@ -6,7 +6,7 @@ Nothing is written: what is posted are reviews, which no server keeps.
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ class Preflight:
 
     findings: list[Finding]
     unreachable: dict[str, Exception]
+    kubernetes: dict[str, str] = field(default_factory=dict)
+    """By cluster that could be looked at, its version."""
 
     @property
     def stopping(self) -> list[Finding]:
@@ -72,6 +74,7 @@ class Preflight:
 class _Seen:
     """What one cluster has, for comparison with the others and with the state."""
 
+    kubernetes: str
     findings: list[Finding]
     namespaces: dict[str, dict[str, Any] | None]
     """By name, the metadata of each that may be looked at; None where there is none."""
@@ -105,7 +108,7 @@ def preflight(stack: Stack, settings: Settings, exported: State) -> Preflight:
         *_findings(stack.name, settings, looked, ours, demands),
         *_leaving(stack.name, [*closed, *strangers]),
     ]
-    return Preflight(findings, looked.unseen | silent)
+    return Preflight(findings, looked.unseen | silent, {name: seen.kubernetes for name, seen in looked.seen.items()})
 
 
 def _look(
@@ -140,7 +143,7 @@ def _look(
     there, secrets = collisions.look(cluster, api, wanted, namespaces, demands.crds), trust.held(settings, cluster, api)
     # Last, because it takes longest; and Helm renders no chart for a Kubernetes that isn't the chart's.
     found += chart_objects.findings(cluster, api, coming) if not unfit else []
-    return _Seen(found, namespaces, there, root, record, secrets)
+    return _Seen(api.version, found, namespaces, there, root, record, secrets)
 
 
 def _findings(

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from components import product
 from components.settings import ClusterSettings, Settings, configured, encrypted
 from operations import decryption
-from operations.api import Api, Refused
+from operations.api import Api, OutOfTimeError, Refused
 from operations.findings import Finding, Kind
 from operations.preflight import collisions
 from operations.preflight.helm_ownership import belongs, handover
 from operations.preflight.ownership import Ownership
-from operations.releases import RecordError, deployed
+from operations.releases import HelmError, deployed
 from operations.stack import Stack, UsageError, command
 from operations.state import RELEASE
 
@@ -80,14 +80,10 @@ def coming(stack: Stack, settings: Settings, ours: Ownership) -> Coming:
 
 def findings(cluster: ClusterSettings, api: Api, coming: Coming) -> Iterator[Finding]:
     """What is there of the objects that this cluster's releases would bring, and isn't marked as theirs."""
-    if not coming.releases:
-        return
-    from operations.rendering import RenderError
-
     for release in (one for one in coming.releases if one.cluster == cluster.name):
         try:
             taken = list(_taken(coming.helm, release, api))
-        except RenderError as error:
+        except (HelmError, OutOfTimeError) as error:
             yield NOT_COMPARED.found(
                 cluster.name,
                 f"What {release.name} would bring to {cluster.name} (context {cluster.context}) isn't compared with "
@@ -115,7 +111,7 @@ def _taken(helm: str, release: "Wanted", api: Api) -> Iterator[tuple[str, str]]:
 
     live = None
     # What Helm can't read is told by check; here it holds nothing up.
-    with suppress(Refused, RecordError):
+    with suppress(Refused, HelmError):
         live = deployed(api, release.namespace, release.name)
     for key, manifest in templated(helm, release, api, upgrade=live is not None).items():
         group, kind, namespace, name = key

@@ -12,6 +12,7 @@ from components import product
 from components.settings import MANAGEMENT, ClusterSettings, Settings
 from operations.findings import Finding, Kind
 from operations.preflight.ownership import NAMESPACE, Ownership
+from operations.stack import command
 from operations.state import RELEASE
 
 KUBE_SYSTEM = "kube-system"
@@ -70,8 +71,8 @@ def findings(
                 cluster.name,
                 f"This stack deployed to namespace {old} of {cluster.name} (context {cluster.context}); "
                 f"gloo-mesh:namespace is {settings.namespace} now.",
-                f"Write gloo-mesh:namespace: {old} again. To move the fleet: remove it with the old one, then up with "
-                "the new",
+                f"Write gloo-mesh:namespace: {old} again. To move the fleet: with the old one "
+                f"{command('remove', stack)}, then with the new one {command('up', stack)}",
             )
             continue
         remembered = ours.namespaces.get((cluster.name, NAMESPACE, settings.namespace))

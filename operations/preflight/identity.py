@@ -21,10 +21,7 @@ LOCKED_OUT = Kind(
     stops=True,
 )
 UNKNOWN = Kind(
-    "identity-unknown",
-    "Were it none of the admin subjects, the RBAC webhook would deny every later change.",
-    _PAGE,
-    unseen=True,
+    "identity-unknown", "Were it none of the admin subjects, the RBAC webhook would deny every later change.", _PAGE
 )
 _REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 
@@ -59,7 +56,8 @@ def findings(cluster: ClusterSettings, api: Api, subjects: Sequence[AdminSubject
             "gloo-mesh:rbac.adminSubjects is you.",
         )
     elif refusal := locked_out(caller, subjects, where):
-        yield LOCKED_OUT.found(cluster.name, *refusal)
+        what, remedy = refusal
+        yield LOCKED_OUT.found(cluster.name, what, f"{remedy} See who you are: {cluster.kubectl} auth whoami")
 
 
 def locked_out(caller: Caller, subjects: Sequence[AdminSubject], where: str) -> tuple[str, str] | None:

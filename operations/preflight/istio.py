@@ -59,11 +59,12 @@ def worker(cluster: WorkerClusterSettings, api: Api, *, mesh: bool) -> Iterator[
     except Refused:
         return
     if not found:
+        without = f", or leave the addons out with gloo-mesh:workers.{cluster.name}.addons: {{enabled: false}}"
+        without = without if addons else ""
         yield MISSING.found(
             cluster.name,
             f"There is no istiod {where}.",
-            f"{look}; install Istio there, or name its namespace with istio.namespace"
-            + (f", or leave the addons out with gloo-mesh:workers.{cluster.name}.addons: {{enabled: false}}" * addons),
+            f"{look}; install Istio there, or name its namespace with istio.namespace{without}",
         )
         return
     revisions = {(istiod["metadata"].get("labels") or {}).get(product.REVISION_LABEL, "default") for istiod in found}
@@ -93,7 +94,7 @@ def worker(cluster: WorkerClusterSettings, api: Api, *, mesh: bool) -> Iterator[
             cluster.name,
             f"istiod {where} calls its cluster {', '.join(sorted(named))}; this fleet calls it {cluster.name}.",
             f"Install Istio with values.global.multiCluster.clusterName={cluster.name}, or name the worker as Istio "
-            "does",
+            f"does; see with: {look} -o yaml",
         )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from components import product
 from components.charts import Chart
@@ -72,5 +73,5 @@ def _print_charts(charts: list[Chart], as_json: bool = False) -> None:
         return
     shown = table("chart", "version", "sha256", "origin")
     for chart in charts:
-        shown.add_row(chart.name, chart.version, chart.sha256[:12], chart.origin)
+        shown.add_row(chart.name, chart.version, chart.sha256[:12], escape(chart.origin))
     out.print(shown)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from pydantic import TypeAdapter, ValidationError
+from rich.markup import escape
 from rich.table import Table
 
 from components.settings.fields import Seconds
@@ -58,5 +59,5 @@ def _table(checked: Checked) -> Table:
     for name, cluster in checked.clusters.items():
         connected = ("-" if count is None else f"{count:g}" for count in (cluster.pull, cluster.push))
         image = f"{cluster.image or '-'}{' (behind)' if cluster.behind else ''}"
-        shown.add_row(name, cluster.version or "-", image, cluster.ready, *connected)
+        shown.add_row(name, cluster.version or "-", escape(image), cluster.ready, *connected)
     return shown

@@ -10,7 +10,7 @@ import pytest
 
 from components.settings import ConfigurationError, Settings
 from operations import decryption
-from operations.api import Refused
+from operations.api import OutOfTimeError, Refused
 from operations.findings import Finding
 from operations.preflight import chart_objects, collisions
 from operations.preflight.chart_objects import Coming, coming
@@ -167,6 +167,19 @@ def test_nothing_is_told_of_objects_that_helm_takes(
     encrypted: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
 ) -> None:
     assert told(encrypted, tmp_path, monkeypatch, server) == []
+    assert ("--is-upgrade" in (tmp_path / "argv").read_text()) is bool(server.records)
+
+
+def test_a_time_that_runs_out_while_charts_are_rendered_is_told_as_that(
+    encrypted: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Late(Server):
+        def left(self) -> float:
+            raise OutOfTimeError("the time for all of it ran out")
+
+    (finding,) = told(encrypted, tmp_path, monkeypatch, Late(SOMEBODYS))
+
+    assert finding.kind.code == "objects-not-compared"
 
 
 @pytest.mark.parametrize("script", ["echo 'Error: no such value' >&2; exit 1", "echo '{'"])

@@ -313,6 +313,17 @@ def test_another_servers_certificate_under_the_same_root_is_not_trusted(fleet: F
     assert "its certificate is for ingress.example.com, *.enterprise-networking" in finding.what
 
 
+def test_an_address_that_is_none_is_told_as_such(fleet: Fleet) -> None:
+    trusting = replace(fleet, trust={"relay-root-tls-secret": {"ca.crt": authority.root().pem}})
+
+    for address in ("relay.example.com", "relay.example.com:many", "127.0.0.1:99999"):
+        (finding,) = relay.dialled(trusting, [address])
+
+        assert finding.kind.code == "relay-not-answering"
+        assert f"at {address} for the server name" in finding.what
+        assert "that is no host:port" in finding.what
+
+
 def test_addresses_are_dialled_at_the_same_time(fleet: Fleet) -> None:
     both = threading.Barrier(2)
 
@@ -463,6 +474,8 @@ def test_image_tags_that_are_no_versions_are_not_compared(fleet: Fleet) -> None:
         ("agent-skew", "cluster-1")
     ]
     assert codes(releases.skewed(fleet, "latest", {"cluster-1": "1.3.0", "cluster-2": None})) == []
+    tags = ("1.2.8", "1.2.9-fips", "1.3.0", "latest", None)
+    assert [releases.lags(tag, "1.2.9") for tag in tags] == [True, False, False, None, None]
 
 
 MANIFEST = """\

@@ -17,7 +17,7 @@ from operations import diff as differences
 from operations.api import Unanswered
 from operations.diff import Change, ClusterDiff
 from operations.objects import differing, merged
-from operations.releases import Deployed, by_key, deployed
+from operations.releases import Deployed, HelmError, by_key, deployed
 from operations.rendering import Wanted, _filled, helm_command, rendered, wanted
 from operations.stack import UsageError
 from operations.verbs.diff import _print_diff
@@ -366,7 +366,7 @@ def test_opaque_values_are_rendered_as_deployed_and_reach_helm_by_stdin_alone(
 
 
 @pytest.mark.parametrize(
-    ("licence", "said"), [(LICENSE, LICENSE), ("first line\nsecond line", "second line"), ('a "b" c', r"a \"b\" c")]
+    ("licence", "said"), [(LICENSE, LICENSE), ("first line\nsecond line", "second line"), ('ä "b" c', r"ä \"b\" c")]
 )
 def test_helms_complaint_repeats_no_value_that_may_be_secret(
     licence: str, said: str, config: dict[str, Any], tmp_path: Path
@@ -387,6 +387,10 @@ def test_a_manifest_is_read_with_what_lists_hold_and_without_what_has_no_name() 
     manifest = """
 {kind: List, apiVersion: v1, items: [{kind: Secret, apiVersion: v1, metadata: {name: listed}}]}
 ---
+{kind: RoleList, apiVersion: rbac.authorization.k8s.io/v1, items: }
+---
+{kind: List, apiVersion: v1}
+---
 {kind: Job, apiVersion: batch/v1, metadata: {generateName: some-}}
 ---
 only words
@@ -398,6 +402,21 @@ only words
         ("", "Secret", "gloo-mesh", "listed"),
         ("", "Service", "team", "plain"),
     }
+
+
+@pytest.mark.parametrize("manifest", ["a: =", "when: 2024-02-30", "{"])
+def test_a_manifest_that_is_no_yaml_is_a_sentence(manifest: str) -> None:
+    with pytest.raises(HelmError, match="no YAML that can be read"):
+        by_key(manifest, "gloo-mesh")
+
+
+def test_a_helm_that_cant_be_run_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = Path(helm(tmp_path, "exit"))
+    command.write_bytes(b"\x7fELF of another machine")
+    monkeypatch.setenv("PATH", f"{command.parent}:{os.environ['PATH']}")
+
+    with pytest.raises(UsageError, match="helm can't be run: Exec format error"):
+        helm_command()
 
 
 class Server(Clock):

@@ -9,7 +9,7 @@ import pytest
 
 from operations import helm_records
 from operations.helm_records import Records, Release, judged
-from operations.releases import RecordError, packed, unpacked
+from operations.releases import HelmError, packed, unpacked
 from tests.unit.stored import KNOWN, NEW
 
 
@@ -86,7 +86,7 @@ def test_a_secret_that_is_only_labelled_like_a_record_is_none() -> None:
 def test_a_record_that_cant_be_read_is_told_by_its_secret_and_nothing_of_its_content(data: Any) -> None:
     metadata = {"name": "sh.helm.release.v1.enterprise-agent.v1", "namespace": "gloo-mesh"}
 
-    with pytest.raises(RecordError) as failed:
+    with pytest.raises(HelmError) as failed:
         unpacked({"metadata": metadata, "data": data})
 
     assert str(failed.value) == (

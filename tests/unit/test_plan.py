@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pulumi
 import pytest
 import yaml
 
@@ -135,6 +136,18 @@ def test_a_difference_names_what_was_added_and_where_something_changed(
         "inputs.values.enterpriseAgent.resources": {"before": None, "after": {"limits": {"cpu": "1"}}}
     }
     assert not [key for key in found["changed"] if key.startswith("cluster-1") and "agent" not in key]
+
+
+def test_what_the_program_refuses_is_a_sentence(
+    encrypted: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> str:
+        raise pulumi.RunError("the link can't be made")
+
+    monkeypatch.setattr("components.settings.kubeconfig.given", refuse)
+
+    with pytest.raises(UsageError, match="the link can't be made"):
+        plan(written(encrypted, tmp_path))
 
 
 def test_what_only_moves_in_the_order_differs_in_nothing(made: Plan) -> None:

@@ -341,6 +341,32 @@ def test_an_identity_that_lost_its_rights_is_told_so_and_not_that_the_cluster_is
     assert told == ["permission-missing", "granting-not-allowed", "reading-not-allowed"]
 
 
+@pytest.mark.parametrize(("version", "told"), [("1.2.8", ["crds-unowned"]), ("1.2.9", [])])
+def test_crds_that_another_version_may_bring_are_looked_for_as_those_of_the_first_are(
+    version: str, told: list[str], config: dict[str, Any]
+) -> None:
+    release = ("cluster-1", RELEASE, "gloo-mesh/enterprise-agent-crds")
+    ours = Ownership(made=frozenset([release]), versions={release: version})
+    there = {
+        "cluster-1": collisions.Seen(frozenset(), frozenset(), {}, {}, {"new.x.solo.io": {"name": "new.x.solo.io"}})
+    }
+    settings = Settings.parse(config, ("licenseKey",))
+
+    found = collisions.findings(settings, there, ours, {"cluster-1": ["new.x.solo.io"]}, None, "prod")
+
+    assert [finding.kind.code for finding in found] == told
+
+
+def test_what_is_told_of_an_object_of_the_core_names_it_as_kubectl_does(config: dict[str, Any]) -> None:
+    record = ("kubernetes:core/v1:ConfigMap", "gloo-mesh/gloo-mesh-fleet")
+    there = {"management": collisions.Seen(frozenset([record]), frozenset(), {}, {}, {})}
+    settings = Settings.parse(config, ("licenseKey",))
+
+    (finding,) = collisions.findings(settings, there, Ownership(), {}, None, "prod")
+
+    assert finding.remedy.endswith("delete configmaps gloo-mesh-fleet")
+
+
 def test_a_worker_whose_istio_shares_a_root_with_some_of_the_others_alone_is_told(config: dict[str, Any]) -> None:
     config |= {"virtualMesh": {}, "workers": {name: {} for name in ("cluster-1", "cluster-2", "cluster-3")}}
     settings = Settings.parse(config, ("licenseKey",))

@@ -49,11 +49,12 @@ def test_the_clusters_that_the_state_knows_are_told_by_name_in_whichever_order_t
     assert remembered.names({"deployment": {"resources": resources}}) == ["cluster-1", "cluster-2", "management"]
 
 
-@pytest.mark.parametrize(("variable", "kind"), [("EAST", "env"), ("WEST", "path")])
+@pytest.mark.parametrize(("variable", "kind"), [("EAST", "env"), ("WEST", "path"), ("SEVERAL", "path")])
 def test_a_cluster_that_leaves_is_reached_by_its_variable_where_there_is_no_link_yet(
     variable: str, kind: str, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EAST", config["kubeconfig"])
+    monkeypatch.setenv("SEVERAL", f"{config['kubeconfig']}:elsewhere")
     inputs = {"kubeconfig": f".kubeconfigs/prod/{variable}", "context": "cluster-3"}
     settings = Settings.parse(config, ("licenseKey",))
 
