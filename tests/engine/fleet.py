@@ -104,7 +104,7 @@ class Fleet:
         """Pulumi's own CLI on this stack."""
         done = subprocess.run(
             [self.lab.tool("pulumi"), "-C", self.lab.root, "--non-interactive", *arguments, "--stack", self.name],
-            env=self.lab.environment(),
+            env=self.lab.environment() | self.environment,
             input=given,
             capture_output=True,
             text=True,

@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -15,11 +16,13 @@ import tarfile
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from kubernetes import client
@@ -45,6 +48,7 @@ VERBS: tuple[tuple[str, ...], ...] = (
     ("recover", "--yes", "--json"),
     ("diff", "--to", "1.2.9"),
     ("diff", "--to", "1.2.9", "--json"),
+    ("preview",),
     ("preview", "--json"),
     ("certificates",),
     ("certificates", "--json"),
@@ -52,10 +56,11 @@ VERBS: tuple[tuple[str, ...], ...] = (
     ("plan",),
     ("plan", "--json"),
     ("plan", "--mermaid"),
+    ("plan", "--against", "PLAN"),
     ("up", "--yes", "--json"),
     ("gather", "--output", "BUNDLE"),
 )
-"""What is run on the deployed fleet, beside an `up` that fails and one that doesn't."""
+"""What is run on the deployed fleet, beside an `up` that fails, one that doesn't, and one that is killed."""
 OIDC = {"issuerUrl": "https://login.example.com/", "clientId": "gloo-mesh-dashboard", "appUrl": "https://mesh.example"}
 LICENCE, CLIENT_SECRET, REGISTRY, PASSED = "licence", "OpenID Connect secret", "registry's password", "passed value"
 IDENTITY, FORWARDING, ROOT_KEY, SERVER_KEY, SIGNING_KEY, CLIENT_KEY, ACCESS, PASSPHRASE = (
@@ -193,13 +198,19 @@ def fleet(lab: Lab, home: Path, planted: dict[str, str]) -> Fleet:
 @pytest.fixture(scope="module")
 def lived(fleet: Fleet, planted: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Lived:
     """Deploy it, once in vain, and run everything."""
-    bundle = tmp_path_factory.mktemp("bundle") / "bundle.tar.gz"
+    folder = tmp_path_factory.mktemp("bundle")
+    bundle, plan = folder / "bundle.tar.gz", folder / "plan.json"
+    files = {"BUNDLE": str(bundle), "PLAN": str(plan)}
     watch = Arguments()
     watch.start()
     try:
         outputs = {"failing up": _failing_up(fleet), "up": fleet.run("up", "--yes")}
+        plan.write_text(fleet.run("plan", "--json").stdout)
+        fleet.configure("defaults", {"resources": {"requests": {"cpu": "70m"}}})
+        outputs["killed up"] = _killed_up(fleet)
+        outputs |= {f"{verb} after that": fleet.run(verb, "--yes") for verb in ("recover", "up")}
         for verb in VERBS:
-            outputs[" ".join(verb)] = fleet.run(*(str(bundle) if word == "BUNDLE" else word for word in verb))
+            outputs[" ".join(verb)] = fleet.run(*(files.get(word, word) for word in verb))
     finally:
         watch.stop()
     lived = Lived(Canaries(planted | _made(fleet)), outputs, watch.seen)
@@ -258,7 +269,14 @@ def test_every_verb_did_what_it_is_for(lived: Lived) -> None:
     codes = {verb: done.returncode for verb, done in lived.outputs.items() if done.returncode}
 
     # A lab's pods run nothing, so they have no logs to gather.
-    assert codes == {"failing up": 1, "gather --output BUNDLE": 2}, lived.outputs["check --wait 3m"].stdout
+    assert codes == {
+        "failing up": 1,
+        "killed up": -signal.SIGKILL,
+        "plan --against PLAN": 1,
+        "gather --output BUNDLE": 2,
+    }, lived.outputs["check --wait 3m"].stdout
+    assert "lock-left" in lived.outputs["recover after that"].stdout
+    assert "credentials-left" in lived.outputs["recover after that"].stdout
 
 
 def test_no_output_holds_a_secret(lived: Lived) -> None:
@@ -375,7 +393,8 @@ def test_a_certificate_that_ends_and_a_worker_that_is_down_are_told(fleet: Fleet
     fleet.lab.stop(WORKER)
     try:
         done = fleet.run("certificates", "--json")
-        gathered = fleet.run("gather", "--output", str(fleet.lab.root / "down.tar.gz"))
+        bundle = fleet.lab.root / "down.tar.gz"
+        gathered = fleet.run("gather", "--output", str(bundle))
     finally:
         core.patch_namespaced_secret(name, "gloo-mesh", {"data": {"tls.crt": before.data["tls.crt"]}})
 
@@ -390,6 +409,8 @@ def test_a_certificate_that_ends_and_a_worker_that_is_down_are_told(fleet: Fleet
     assert rows["relay-root", WORKER]["live"] is False
     assert gathered.returncode == 2
     assert f"could not be had: {WORKER}: " in gathered.stderr
+    assert dict(_in_files(lived.canaries, [bundle])) == {str(bundle): set()}
+    assert lived.canaries.found((done.stdout + gathered.stdout + gathered.stderr).encode()) == set()
 
 
 def _failing_up(fleet: Fleet) -> subprocess.CompletedProcess[str]:
@@ -411,6 +432,18 @@ def _failing_up(fleet: Fleet) -> subprocess.CompletedProcess[str]:
     finally:
         admission.delete_validating_webhook_configuration("nobody")
         awaited(lambda: not _refuses(roles))
+
+
+def _killed_up(fleet: Fleet) -> subprocess.CompletedProcess[str]:
+    """An `up` that is killed, and all that it started, while it holds the stack."""
+    with fleet.start("up", "--yes") as running:
+        awaited(lambda: list((fleet.lab.root / "state/.pulumi/locks").rglob("*.json")) or running.poll() is not None)
+        process = psutil.Process(running.pid)
+        for each in (process, *process.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        told, complained = running.communicate()
+    return subprocess.CompletedProcess(running.args, running.returncode, told, complained)
 
 
 def _refuses(roles: Any) -> bool:

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import socket
 import subprocess
 import sys
 import tarfile
@@ -23,11 +24,12 @@ from lab import cluster as processes
 from lab import packages
 from lab.fleet import MANAGEMENT, Lab
 from lab.plugins import REPOSITORY
+from lab.relay.protocol import PULL, PUSH
 from operations import certificates, renewals
 from operations.certificates import Expiry
 from operations.check import Checked, check
 from operations.findings import Finding
-from tests.authority import CLIENT, DAY, Made, root
+from tests.authority import CLIENT, DAY, SERVER, Made, root
 from tests.engine.colleague import Colleague
 from tests.engine.fleet import Fleet
 from tests.forwarder import Forwarder, Place
@@ -150,15 +152,19 @@ def test_looking_writes_nothing(site: Site) -> None:
     assert site.fleet.writes() == before
 
 
-@contextmanager
-def unready(site: Site) -> Iterator[None]:
-    on = site.on(MANAGEMENT)
-    pod = on.pod("dashboard")
-    on.patch(f"pod {pod}", {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}, "--subresource=status")
-    try:
-        yield
-    finally:
-        on.kubectl("delete", "pod", pod)
+def unready(cluster: str, deployment: str) -> Planted:
+    @contextmanager
+    def plant(site: Site) -> Iterator[None]:
+        on = site.on(cluster)
+        pod = on.pod(deployment)
+        condition = {"type": "Ready", "status": "False"}
+        on.patch(f"pod {pod}", {"status": {"conditions": [condition]}}, "--subresource=status")
+        try:
+            yield
+        finally:
+            on.kubectl("delete", "pod", pod)
+
+    return plant
 
 
 @contextmanager
@@ -209,20 +215,17 @@ def edited_mesh(site: Site) -> Iterator[None]:
         on.patch("virtualmeshes virtual-mesh", {"status": {"observedGeneration": generation}}, "--subresource=status")
 
 
-@contextmanager
-def refused_mesh(site: Site) -> Iterator[None]:
-    on = site.on(MANAGEMENT)
-    on.patch(
-        "virtualmeshes virtual-mesh",
-        {"status": {"state": "INVALID", "errors": ["no such mesh"]}},
-        "--subresource=status",
-    )
-    try:
-        yield
-    finally:
-        on.patch(
-            "virtualmeshes virtual-mesh", {"status": {"state": "ACCEPTED", "errors": None}}, "--subresource=status"
-        )
+def refused(policy: str) -> Planted:
+    @contextmanager
+    def plant(site: Site) -> Iterator[None]:
+        on = site.on(MANAGEMENT)
+        on.patch(policy, {"status": {"state": "INVALID", "errors": ["no such mesh"]}}, "--subresource=status")
+        try:
+            yield
+        finally:
+            on.patch(policy, {"status": {"state": "ACCEPTED", "errors": None}}, "--subresource=status")
+
+    return plant
 
 
 @contextmanager
@@ -260,8 +263,12 @@ def no_agent(site: Site) -> Iterator[None]:
         site.lab.start("cluster-2")
 
 
+def half(method: str) -> Planted:
+    return lambda site: half_connected(site, method)
+
+
 @contextmanager
-def only_pulling(site: Site) -> Iterator[None]:
+def half_connected(site: Site, method: str) -> Iterator[None]:
     """In the agent's place, with its certificate; apart, because gRPC works in a process or in its forks."""
     on = site.on("cluster-2")
     client, relay_root = (
@@ -269,22 +276,23 @@ def only_pulling(site: Site) -> Iterator[None]:
         for name in ("relay-client-tls-secret", "relay-root-tls-secret")
     )
     given = {
+        "method": method,
         "cluster": "cluster-2",
         "address": site.lab.relay_address,
         "authority": "enterprise-networking.gloo-mesh",
         "root": relay_root["ca.crt"],
         "client": (client["tls.crt"], client["tls.key"]),
     }
-    command = [sys.executable, "-m", "tests.engine.puller"]
+    command = [sys.executable, "-m", "tests.half_agent"]
     folder, path = site.lab.root / "tmp", {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    with no_agent(site), subprocess.Popen(command, cwd=folder, env=path, stdin=subprocess.PIPE, text=True) as puller:
-        assert puller.stdin
-        puller.stdin.write(json.dumps(given))
-        puller.stdin.close()
+    with no_agent(site), subprocess.Popen(command, cwd=folder, env=path, stdin=subprocess.PIPE, text=True) as agent:
+        assert agent.stdin
+        agent.stdin.write(json.dumps(given))
+        agent.stdin.close()
         try:
             yield
         finally:
-            puller.kill()
+            agent.kill()
 
 
 def led(elsewhere: Place | None) -> Planted:
@@ -309,6 +317,26 @@ def taken_over(site: Site) -> Iterator[None]:
         Relay(*self_signed("enterprise-networking.gloo-mesh")).start() as other,
         led(place(other.address))(site),
     ):
+        yield
+
+
+@contextmanager
+def misnamed(site: Site) -> Iterator[None]:
+    """Under the same root, as a company's is: another of its servers."""
+    resources = json.loads(site.fleet.pulumi("stack", "export", "--show-secrets"))["deployment"]["resources"]
+    (entry,) = [entry for entry in resources if entry["urn"].endswith("::relay-root-key")]
+    key = private(json.loads(entry["outputs"]["privateKeyPem"]["plaintext"]).encode())
+    content = site.on(MANAGEMENT).get("secret relay-root-tls-secret")["data"]["ca.crt"]
+    own = Made(x509.load_pem_x509_certificate(base64.b64decode(content)), key)
+    server = own.issue("server", names=("relay.elsewhere.example",), uses=(SERVER,))
+    with Relay(server.pem, server.key_pem).start() as other, led(place(other.address))(site):
+        yield
+
+
+@contextmanager
+def swallowed(site: Site) -> Iterator[None]:
+    """As by a firewall: the call is taken, and nobody answers."""
+    with socket.create_server(("127.0.0.1", 0)) as nobody, led(nobody.getsockname())(site):
         yield
 
 
@@ -461,20 +489,24 @@ CRD = "podbouncedirectives.certificates.mesh.gloo.solo.io"
 SCHEMA = '[{"op":"remove","path":"/spec/versions/0/schema/openAPIV3Schema/properties/spec"}]'
 
 FAULTS: list[tuple[str, str, Planted, str]] = [
-    ("deployment-not-ready", "management", unready, "dashboard"),
+    ("deployment-not-ready", "management", unready(MANAGEMENT, "dashboard"), "dashboard"),
     ("addon-not-injected", "cluster-1", outside_the_mesh, "Deployment redis"),
     ("addons-not-labelled", "cluster-2", unlabelled, "istio-injection=enabled"),
     ("cluster-not-seen", "cluster-2", locked_out, "forbidden"),
     ("policy-pending", "management", unseen_policy, "TrafficPolicy theirs in namespace gloo-mesh has no status"),
     ("policy-pending", "management", edited_mesh, "is ACCEPTED as of generation"),
-    ("policy-not-accepted", "management", refused_mesh, "INVALID: no such mesh"),
+    ("policy-not-accepted", "management", refused("virtualmeshes virtual-mesh"), "INVALID: no such mesh"),
+    ("policy-not-accepted", "management", refused(f"accesspolicies {ADDONS}"), f"AccessPolicy {ADDONS}"),
     ("istio-ca-issued", "cluster-1", issued, "IssuedCertificate"),
     ("istio-ca-issued", "cluster-2", bounced, "PodBounceDirective"),
     ("relay-metrics-unread", "management", no_forwarding, "port-forward"),
     ("agent-not-connected", "cluster-2", no_agent, "no client"),
-    ("agent-half-connected", "cluster-2", only_pulling, "no push client of cluster-2"),
+    ("agent-half-connected", "cluster-2", half(PULL), "no push client of cluster-2"),
+    ("agent-half-connected", "cluster-2", half(PUSH), "no pull client of cluster-2"),
     ("relay-not-answering", "management", led(None), "The relay doesn't answer at 127.0.0.1"),
+    ("relay-not-answering", "management", swallowed, "The relay doesn't answer at 127.0.0.1"),
     ("relay-not-trusted", "management", taken_over, "not under this fleet's root"),
+    ("relay-not-trusted", "management", misnamed, "relay.elsewhere.example"),
     ("client-certificate-missing", "cluster-1", uncertified, "no Secret relay-client-tls-secret"),
     ("agent-unregistered", "cluster-1", unregistered, "cluster-1"),
     ("registration-without-agent", "management", ghost, "ghost"),
@@ -544,6 +576,18 @@ FAULTS: list[tuple[str, str, Planted, str]] = [
         "management",
         by_command(MANAGEMENT, NAMESPACE, "delete", "service", "dashboard"),
         "Service dashboard in namespace gloo-mesh, of Helm release gloo-mesh-enterprise, is gone.",
+    ),
+    (
+        "object-deleted",
+        "cluster-2",
+        by_command("cluster-2", ADDONS, "delete", "deployment", "redis"),
+        "Deployment redis in namespace gloo-mesh-addons, of Helm release enterprise-agent-addons, is gone.",
+    ),
+    (
+        "crd-missing",
+        "management",
+        by_command(MANAGEMENT, NAMESPACE, "delete", "crd", "dashboards.settings.mesh.gloo.solo.io"),
+        "There is no CRD dashboards.settings.mesh.gloo.solo.io.",
     ),
     (
         "crd-missing",
@@ -654,6 +698,19 @@ def test_an_agent_that_the_relay_turns_away_is_told_with_the_cause(site: Site) -
 
     assert found == wanted, site.told
     assert site.comes_to(set()) == set(), site.told
+
+
+def test_a_fleet_that_nobody_registered_is_told_worker_by_worker(site: Site) -> None:
+    on = site.on(MANAGEMENT)
+    wanted = {("agent-unregistered", "cluster-1"), ("agent-unregistered", "cluster-2")}
+    with on.without("kubernetesclusters cluster-1"), on.without("kubernetesclusters cluster-2"):
+        assert site.comes_to(wanted) == wanted, site.told
+
+
+def test_an_agent_that_isnt_ready_is_told_with_what_comes_of_it(site: Site) -> None:
+    wanted = {("deployment-not-ready", "cluster-1"), ("agent-not-connected", "cluster-1")}
+    with unready("cluster-1", "enterprise-agent")(site):
+        assert site.comes_to(wanted) == wanted, site.told
 
 
 def test_a_client_that_nobody_registered_is_told(site: Site) -> None:

@@ -94,6 +94,10 @@ def test_healthy_clusters_complete_though_one_flaps(fleet: Fleet, proxy: Proxy) 
     proxy.flapping.clear()
 
     assert_rest_is_done(fleet, report, "flapping", before)
+    fleet.up()
+    licence = "gloo-mesh-enterprise-license"
+    repaired: Any = fleet.core(SICK).read_namespaced_secret(licence, "gloo-mesh-addons")
+    assert repaired.data["key"] == fleet.secret(MANAGEMENT, licence)["key"]
 
 
 def test_a_protected_root_is_kept_though_a_worker_is_dead(fleet: Fleet) -> None:
@@ -175,6 +179,7 @@ def up_with_another_licence(fleet: Fleet, licence: str, *, fails: bool | None) -
     report = json.loads(done.stdout)
     for name in report["unreachable"]:
         assert re.search(rf"{name} (doesn't answer|has stopped answering): ", done.stderr)
+        assert report["errors"] or f"{name}: no answer. What is there was left alone." in done.stderr
     if report["errors"]:
         assert "Not done on" in done.stderr
         assert SICK in done.stderr.rpartition("Not done on")[2]

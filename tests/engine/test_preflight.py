@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from kubernetes import client, config
 
 from components import connection
@@ -31,6 +33,7 @@ from operations.preflight.ownership import NAMESPACE
 from operations.preflight.permissions import Need
 from operations.stack import Stack
 from operations.state import PROVIDER, RELEASE
+from tests.authority import CLIENT, DAY, Made
 from tests.awaiting import awaited
 from tests.engine.fleet import Fleet, Report
 
@@ -107,7 +110,16 @@ def test_a_fresh_fleet_has_nothing_in_its_way(fleet: Fleet) -> None:
 
     assert (done.returncode, done.stderr) == (0, "")
     assert "Nothing is in the way of an up on 3 clusters." in done.stdout
-    assert report == {"findings": [], "stopping": 0}
+    contexts = {"management": MANAGEMENT, "cluster-1": "cluster-1", "cluster-2": "cluster-2"}
+    asked: dict[str, Any] = {name: client.VersionApi(fleet.api(on)).get_code() for name, on in contexts.items()}
+    versions = {name: code.git_version for name, code in asked.items()}
+    assert report == {
+        "findings": [],
+        "stopping": 0,
+        "clusters": {name: {"kubernetes": versions[name]} for name in versions},
+    }
+    shown = [line.split() for line in done.stdout.splitlines()[1:4]]
+    assert shown == [[name, contexts[name], versions[name], "0"] for name in contexts]
 
 
 def edited(source: Path, name: str, cluster: str, user: dict[str, Any] | None = None, **reached: Any) -> str:
@@ -157,6 +169,21 @@ def test_a_worker_that_cant_be_entered_is_told_by_its_cause(
     path = edited(fleet.lab.kubeconfig, code, "cluster-1", **ENTRIES[code](fleet))
 
     assert looker.told({"workers": {"cluster-1": {"kubeconfig": path}, "cluster-2": {}}}) == [(code, "cluster-1")]
+
+
+def test_a_client_certificate_that_ended_is_told_with_its_end(fleet: Fleet, looker: Looker) -> None:
+    authority = fleet.lab.root / "kwok/clusters/cluster-1/pki"
+    key: Any = serialization.load_pem_private_key((authority / "ca.key").read_bytes(), None)
+    signer = Made(x509.load_pem_x509_certificate((authority / "ca.crt").read_bytes()), key)
+    ended = signer.issue("deployer", uses=(CLIENT,), begins=-3 * DAY, ends=-DAY)
+    given = {"client-certificate-data": ended.pem, "client-key-data": ended.key_pem}
+    user = {name: base64.b64encode(text.encode()).decode() for name, text in given.items()}
+    path = edited(fleet.lab.kubeconfig, "ended", "cluster-1", user)
+
+    (finding,) = looker.findings({"workers": {"cluster-1": {"kubeconfig": path}, "cluster-2": {}}})
+
+    assert (finding.kind.code, finding.where) == ("credentials-expired", "cluster-1")
+    assert f"ended on {ended.certificate.not_valid_after_utc:%Y-%m-%d}" in finding.what
 
 
 def test_a_name_that_doesnt_resolve_is_told(fleet: Fleet, looker: Looker) -> None:
@@ -395,6 +422,16 @@ FAULTS: dict[tuple[str, str], tuple[Plant, dict[str, Any]]] = {
     ("istio-cluster-name", "cluster-1"): (
         patched("cluster-1", "deployment", "istiod", spec(CLUSTER_ID), spec(NO_CLUSTER_ID)),
         {},
+    ),
+    ("istio-missing", "cluster-2"): (
+        nullcontext,
+        {
+            "virtualMesh": {"istioCa": "glooMesh"},
+            "workers": {
+                "cluster-1": {},
+                "cluster-2": {"addons": {"enabled": False}, "istio": {"namespace": "elsewhere"}},
+            },
+        },
     ),
     ("istio-roots-differ", "cluster-2"): (roots, {"virtualMesh": {}}),
     ("istio-gateway-missing", "management"): (nullcontext, {"relay": {"istioGateway": {"name": "nowhere"}}}),
@@ -683,6 +720,21 @@ def test_each_right_that_is_missing_is_told_and_no_other(
             awaited(lambda: not told())
     finally:
         one.allow(one.needs)
+
+
+@pytest.mark.parametrize("code", ["permission-missing", "granting-not-allowed", "reading-not-allowed"])
+def test_a_right_that_an_identity_lacks_is_told_alone(
+    code: str, looker: Looker, restricted: dict[str, Restricted], restricted_kubeconfig: Path
+) -> None:
+    one, changes = restricted["cluster-1"], {"kubeconfig": str(restricted_kubeconfig)}
+    others = [key(need) for kind, needs in one.kinds.items() if kind != code for need in needs]
+    lacking = next(key(need) for need in reversed(one.kinds[code]) if key(need) not in others)
+    try:
+        one.allow([need for need in one.needs if key(need) != lacking])
+        awaited(lambda: looker.told(changes) == [(code, "cluster-1")], 30)
+    finally:
+        one.allow(one.needs)
+    awaited(lambda: looker.told(changes) == [], 30)
 
 
 def test_a_server_that_doesnt_say_whom_it_takes_one_for_is_told(

@@ -17,10 +17,13 @@ import psutil
 import pytest
 from kubernetes import client
 
+from components.connection import SCRATCH
 from lab.cluster import Event, components
 from lab.fleet import MANAGEMENT, Lab
 from lab.plugins import REPOSITORY
+from operations.releases import packed, unpacked
 from tests.awaiting import awaited
+from tests.bucket import serving
 from tests.engine.fleet import NAMESPACES, Fleet, Report, changed, connected
 
 pytestmark = [pytest.mark.engine, pytest.mark.lived_in_order]
@@ -221,6 +224,62 @@ def test_a_lock_of_another_machine_goes_by_force_alone(fleet: Fleet) -> None:
     assert list(folder.glob("*.json")) == []
 
 
+def test_a_stack_in_a_bucket_is_recovered_in_the_same_way(fleet: Fleet) -> None:
+    state, configured = fleet.pulumi("stack", "export"), fleet.file.read_text()
+    lock = f".pulumi/locks/organization/gloo-mesh/{STACK}/there.json"
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    settings = fleet.lab.root / "environment"
+    files = settings.read_text()
+    with serving() as bucket:
+        fleet.environment |= bucket.environment
+        # What a lab's commands run in goes before what their caller has.
+        settings.write_text(files + "".join(f"{name}='{value}'\n" for name, value in bucket.environment.items()))
+        try:
+            fleet.pulumi("stack", "init")
+            fleet.file.write_text(configured)
+            fleet.pulumi("stack", "import", given=state)
+            bucket.objects[lock] = held(1, "ci-runner-7").encode()
+            refused = recover(fleet, "--yes")
+            assert lock in bucket.objects
+            bucket.objects[lock] = held(gone.pid, socket.gethostname()).encode()
+            shown = recover(fleet)
+            assert lock in bucket.objects
+            done = recover(fleet, "--yes")
+            locks = [key for key in bucket.objects if "/locks/" in key]
+            changes = fleet.preview()["changes"]
+        finally:
+            fleet.environment.clear()
+            settings.write_text(files)
+            fleet.file.write_text(configured)
+
+    assert (refused["code"], codes(refused)) == (1, {"lock-held"})
+    assert "anna on ci-runner-7" in refused["findings"][0]["what"]
+    assert (shown["code"], codes(shown)) == (1, {"lock-left"})
+    assert (done["code"], codes(done)) == (0, {"lock-left"})
+    assert (locks, changes) == ([], {})
+
+
+REMAINDERS = (
+    "lock-left",
+    "state-unreadable",
+    "operation-pending",
+    "credentials-left",
+    "provider-left",
+    # What comes of it is for the next up to do.
+    "release-pending",
+)
+
+
+@pytest.mark.parametrize("code", REMAINDERS)
+def test_each_thing_that_a_crash_may_leave_is_told_alone_and_cleared_away(code: str, fleet: Fleet) -> None:
+    with left(fleet, code):
+        done = recover(fleet, "--yes")
+
+    assert (done["code"], codes(done)) == (0, {code})
+    assert list(fleet.scratch.iterdir()) == []
+
+
 def test_an_up_whose_plugins_are_killed_while_helm_installs_is_recovered_and_finished(fleet: Fleet) -> None:
     fleet.lab.up(2)
     fleet.configure("workers", {"cluster-1": {}, "cluster-2": {}})
@@ -258,7 +317,10 @@ def test_a_worker_that_is_gone_is_forgotten_alone(fleet: Fleet) -> None:
 
     asked = fleet.run("forget", "cluster-2")
     assert (asked.returncode, set(fleet.registrations())) == (1, {"cluster-1", "cluster-2"})
+    # Whether the others answer makes no difference.
+    fleet.lab.stop("cluster-1")
     forgotten = fleet.report("forget", "cluster-2", "--yes")
+    fleet.lab.start("cluster-1")
 
     assert forgotten["deregistered"] == ["cluster-2"]
     assert "take cluster-2 out of gloo-mesh:workers" in forgotten["next"]
@@ -297,13 +359,59 @@ def test_a_lost_management_cluster_is_rebuilt_under_the_same_trust_and_no_worker
     assert fleet.preview()["changes"] == {}
 
 
+@contextmanager
+def left(fleet: Fleet, code: str) -> Iterator[None]:
+    """One thing that a crash may leave, and nothing else."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    match code:
+        case "lock-left":
+            locked(fleet, gone.pid, socket.gethostname())
+        case "state-unreadable":
+            (file,) = (fleet.lab.root / "state").rglob(f"{STACK}.json")
+            file.with_name(f"{file.name}.attrs").write_text("")
+        case "operation-pending":
+            key = {"urn": "urn:pulumi:crash::gloo-mesh::tls:index/privateKey:PrivateKey::new-key", "custom": True}
+            creating = {"type": "creating", "resource": {**key, "type": "tls:index/privateKey:PrivateKey"}}
+            with checkpoint(fleet) as deployment:
+                deployment["pending_operations"] = [creating]
+        case "release-pending":
+            core: Any = fleet.core("cluster-1")
+            selector = "owner=helm,name=enterprise-agent-crds,status=deployed"
+            (record,) = core.list_namespaced_secret("gloo-mesh", label_selector=selector).items
+            content = unpacked({"data": record.data})
+            content |= {"version": content["version"] + 1, "info": content["info"] | {"status": "pending-upgrade"}}
+            version = str(content["version"])
+            labels = record.metadata.labels | {"status": "pending-upgrade", "version": version}
+            metadata = {"name": f"sh.helm.release.v1.enterprise-agent-crds.v{version}", "labels": labels}
+            data = {"release": packed(content)}
+            core.create_namespaced_secret("gloo-mesh", {"metadata": metadata, "type": record.type, "data": data})
+        case "credentials-left":
+            folder = fleet.scratch / f"{SCRATCH}{gone.pid}-left"
+            folder.mkdir()
+            (folder / "kubeconfig").write_text("a credential")
+        case _:
+            provider = fleet.lab.root / "tmp/pulumi-resource-kubernetes"
+            provider.write_text("import time; time.sleep(4711)")
+            command = [sys.executable, str(provider), "127.0.0.1:9"]
+            with subprocess.Popen(command, cwd=REPOSITORY, env=fleet.variables()) as process:
+                yield
+                assert process.wait(PATIENCE) == -signal.SIGKILL
+            return
+    yield
+
+
 def locked(fleet: Fleet, process: int, host: str) -> Path:
     """Have somebody's process on a host hold the stack; the folder of its locks."""
     folder = fleet.lab.root / f"state/.pulumi/locks/organization/gloo-mesh/{STACK}"
     folder.mkdir(parents=True, exist_ok=True)
-    held = {"pid": process, "username": "anna", "hostname": host, "timestamp": "2026-11-26T10:00:00.1Z"}
-    (folder / "there.json").write_text(json.dumps(held))
+    (folder / "there.json").write_text(held(process, host))
     return folder
+
+
+def held(process: int, host: str) -> str:
+    """What the CLI writes while somebody's process on a host holds a stack."""
+    return json.dumps({"pid": process, "username": "anna", "hostname": host, "timestamp": "2026-11-26T10:00:00.1Z"})
 
 
 def recover(fleet: Fleet, *options: str) -> Report:

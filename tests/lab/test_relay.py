@@ -2,9 +2,11 @@
 
 import base64
 import http.client
+import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,6 +19,8 @@ from kubernetes import client, config
 
 from lab import proof
 from lab.fleet import MANAGEMENT, Lab
+from lab.plugins import REPOSITORY
+from lab.relay.protocol import PUSH
 from tests.authority import AUTHORITY, CLIENT, DAY, Made, root
 from tests.awaiting import awaited
 from tests.lab import test_seed_flow
@@ -164,6 +168,31 @@ def refused(fleet: Fleet, spoil: Callable[[], None], why: str) -> None:
     awaited(lambda: re.search(rf"^not connected: .*{re.escape(why)}", fleet.agent_says()[before:], re.MULTILINE))
     # The relay counts by itself.
     awaited(lambda: streams(fleet) == ABSENT)
+
+
+def test_a_caller_without_a_client_certificate_is_refused(fleet: Fleet) -> None:
+    given = {
+        "method": PUSH,
+        "cluster": WORKER,
+        "address": fleet.lab.relay_address,
+        "authority": AUTHORITY,
+        "root": fleet.secret(WORKER, ROOT_SECRET)["ca.crt"],
+        "client": None,
+    }
+
+    # Apart, because gRPC works in a process or in its forks.
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.half_agent"],
+        cwd=REPOSITORY,
+        input=json.dumps(given),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode == 1
+    assert "a client certificate is needed" in done.stderr
 
 
 def test_an_agent_with_another_token_gets_no_certificate(fleet: Fleet) -> None:
