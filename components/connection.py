@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 LOGIN_SECONDS = 30
 """Deadline of a credential plugin; signing in through a cloud takes a few."""
+CLEAR_SECONDS = 5
+"""Deadline of a thread that writes a key while this process ends."""
 SCRATCH = "gloo-mesh-run-"
 """What the name of a folder with temporary files begins with, before the number of the process that they are of."""
 
@@ -90,6 +92,8 @@ def connected(cluster: ClusterSettings) -> "ApiClient":
                 persist_config=False,
                 temp_file_path=_scratch(os.getpid()),
             )
+            # It would go through its files while threads that nobody waits for add to them.
+            atexit.unregister(untyped.kube_config._cleanup_temp_files)
         _through(settings, server)
         # From Python 3.13 on its default wants key identifiers in certificates, which EKS' may lack; Go wants none.
         trust = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED if settings.verify_ssl else ssl.CERT_NONE)
@@ -131,8 +135,14 @@ def reason(error: Exception) -> str:
 def _scratch(process: int) -> str:
     """Where the client keeps certificates and keys as files: one that is killed leaves what can be told to be its."""
     folder = tempfile.mkdtemp(prefix=f"{SCRATCH}{process}-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(_clear, folder)
     return folder
+
+
+def _clear(folder: str) -> None:
+    # Who is still at it writes no key after this.
+    _LOADING.acquire(timeout=CLEAR_SECONDS)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _signed_in(server: Mapping[str, Any], user: Mapping[str, Any]) -> dict[str, Any]:

@@ -171,6 +171,8 @@ def test_a_worker_that_cant_be_entered_is_told_by_its_cause(
     assert looker.told({"workers": {"cluster-1": {"kubeconfig": path}, "cluster-2": {}}}) == [(code, "cluster-1")]
 
 
+# The lab's authorities have the serial number 0.
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
 def test_a_client_certificate_that_ended_is_told_with_its_end(fleet: Fleet, looker: Looker) -> None:
     authority = fleet.lab.root / "kwok/clusters/cluster-1/pki"
     key: Any = serialization.load_pem_private_key((authority / "ca.key").read_bytes(), None)

@@ -1,6 +1,8 @@
 """Looking at several clusters at once, and being stopped in it."""
 
+import base64
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -48,6 +50,43 @@ def test_whatever_a_look_ends_in_is_heard_by_who_waits(monkeypatch: pytest.Monke
 
     with pytest.raises(SystemExit):
         everywhere.look(clusters, at, 60)
+
+
+def test_who_is_interrupted_while_keys_are_written_leaves_none(tmp_path: Path) -> None:
+    names = [f"cluster-{number}" for number in range(200)]
+    keys = {name: base64.b64encode(f"key of {name}".encode()).decode() for name in names}
+    kubeconfig = {
+        "contexts": [{"name": name, "context": {"cluster": "it", "user": name}} for name in names],
+        "clusters": [{"name": "it", "cluster": {"server": "https://127.0.0.1:9"}}],
+        "users": [
+            {"name": name, "user": {"client-certificate-data": key, "client-key-data": key}}
+            for name, key in keys.items()
+        ],
+    }
+    (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig))
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    script = (
+        "from types import SimpleNamespace as S; from operations.everywhere import look; "
+        "from components.settings.fields import Source; "
+        f"kubeconfig = Source('path', '{tmp_path}/kubeconfig'); "
+        f"clusters = [S(name=name, context=name, kubeconfig=kubeconfig, kubeconfig_content=None) for name in {names}]; "
+        "look(clusters, lambda *_: None, 600)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=PROJECT_FOLDER,
+        env=os.environ | {"TMPDIR": str(scratch)},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as looking:
+        awaited(lambda: any(file.is_file() for file in scratch.rglob("*")), 20)
+        looking.send_signal(signal.SIGINT)
+        _, complained = looking.communicate(timeout=20)
+
+    assert looking.returncode == -signal.SIGINT
+    assert list(scratch.iterdir()) == []
+    assert "changed size" not in complained
 
 
 def test_who_is_interrupted_waits_for_no_cluster_and_leaves_no_login_behind(tmp_path: Path) -> None:
