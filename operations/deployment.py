@@ -42,6 +42,11 @@ ATTEMPTS = 3
 CHECKPOINTS = "PULUMI_SKIP_CHECKPOINTS"
 """Has the engine save the state once, at the end of a run."""
 
+LOOK_SECONDS = 300
+"""Deadline of a run that only looks, or reads anew what exists; the SDK has none."""
+END_SECONDS = 30
+"""What it has to end when it is told to."""
+
 _KILLED = re.compile(r"\s*code: -(\d+)")
 """What the SDK says of a CLI that ended by a signal."""
 
@@ -171,12 +176,14 @@ class Deployment:
             if event.resource_pre_event:
                 steps.append(event.resource_pre_event.metadata)
 
-        progress = self._run(self._engine.preview, dry=True, run_program=True, watch=note)
+        with self._limited():
+            progress = self._run(self._engine.preview, dry=True, run_program=True, watch=note)
         return steps, progress
 
     def refresh(self, urns: Collection[str]) -> Progress:
         """Bring the state's entries of these resources to what the clusters have."""
-        return self._run(self._engine.refresh, dry=False, target=list(urns), run_program=False, show_secrets=False)
+        with self._limited():
+            return self._run(self._engine.refresh, dry=False, target=list(urns), run_program=False, show_secrets=False)
 
     def up(self, planned: Progress) -> Progress:
         """Bring the clusters to what the configuration says; healthy clusters complete though others fail."""
@@ -329,6 +336,27 @@ class Deployment:
             for process in psutil.Process().children():
                 with suppress(psutil.NoSuchProcess):
                     process.send_signal(signal.SIGINT)
+
+    @contextmanager
+    def _limited(self) -> Iterator[None]:
+        """Tell a run that takes too long to stop, and, where that takes too long as well, to end at once."""
+
+        def stop(asked: int) -> None:
+            self._console.print(f"Pulumi hasn't ended within {LOOK_SECONDS} s; it is told to stop.")
+            self._pass_on(asked)
+
+        timers = [
+            threading.Timer(LOOK_SECONDS + later, stop, [self._heard + asked])
+            for asked, later in ((1, 0), (2, END_SECONDS))
+        ]
+        for timer in timers:
+            timer.daemon = True
+            timer.start()
+        try:
+            yield
+        finally:
+            for timer in timers:
+                timer.cancel()
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:

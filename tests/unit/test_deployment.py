@@ -416,6 +416,33 @@ def test_an_engine_is_told_to_stop_unless_it_has_heard(
     assert sent == signals
 
 
+def test_a_run_that_only_looks_and_hangs_is_told_to_stop_and_then_to_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Followed(Runs):
+        _run = Deployment._run
+
+    def hang(**_: Any) -> None:
+        awaited(lambda: len(sent) == 2, 20)
+        raise create_command_error(CommandResult("", "error: preview canceled", 255))
+
+    sent: list[int] = []
+    engine = SimpleNamespace(children=lambda: [SimpleNamespace(send_signal=sent.append)])
+    monkeypatch.setattr(deployment.psutil, "Process", lambda: engine)
+    monkeypatch.setattr(deployment, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(deployment, "END_SECONDS", 0.1)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    runs = Followed()
+    runs.settings.workers = {}
+    runs._options = {}
+    runs._engine = SimpleNamespace(name="prod", preview=hang, workspace=SimpleNamespace(env_vars={}))
+
+    with pytest.raises(UsageError, match="can't look at prod: preview canceled"):
+        runs.planned()
+
+    assert sent == [signal.SIGINT, signal.SIGINT]
+
+
 def test_a_terminal_that_is_gone_ends_no_engine() -> None:
     before = signal.getsignal(signal.SIGHUP)
 
