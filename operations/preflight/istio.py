@@ -59,12 +59,12 @@ def worker(cluster: WorkerClusterSettings, api: Api, *, mesh: bool) -> Iterator[
     except Refused:
         return
     if not found:
-        without = f", or leave the addons out with gloo-mesh:workers.{cluster.name}.addons: {{enabled: false}}"
-        without = without if addons else ""
+        disabled = f"gloo-mesh:workers.{cluster.name}.addons: {{enabled: false}}"
         yield MISSING.found(
             cluster.name,
             f"There is no istiod {where}.",
-            f"{look}; install Istio there, or name its namespace with istio.namespace{without}",
+            f"{look}; install Istio there, or name its namespace with istio.namespace"
+            + (f", or leave the addons out with {disabled}" if addons else ""),
         )
         return
     revisions = {(istiod["metadata"].get("labels") or {}).get(product.REVISION_LABEL, "default") for istiod in found}

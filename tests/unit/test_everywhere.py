@@ -52,6 +52,22 @@ def test_whatever_a_look_ends_in_is_heard_by_who_waits(monkeypatch: pytest.Monke
         everywhere.look(clusters, at, 60)
 
 
+def look(folder: Path, kubeconfig: dict[str, Any], variables: dict[str, str]) -> subprocess.Popen[str]:
+    """A look at the cluster of each context, in a process that can be interrupted."""
+    (folder / "kubeconfig").write_text(json.dumps(kubeconfig))
+    names = [context["name"] for context in kubeconfig["contexts"]]
+    script = (
+        "from types import SimpleNamespace as S; from operations.everywhere import look; "
+        "from components.settings.fields import Source; "
+        f"kubeconfig = Source('path', '{folder}/kubeconfig'); "
+        f"clusters = [S(name=name, context=name, kubeconfig=kubeconfig, kubeconfig_content=None) for name in {names}]; "
+        "look(clusters, lambda *_: None, 600)"
+    )
+    command = [sys.executable, "-c", script]
+    environment = os.environ | variables
+    return subprocess.Popen(command, cwd=PROJECT_FOLDER, env=environment, stderr=subprocess.PIPE, text=True)
+
+
 def test_who_is_interrupted_while_keys_are_written_leaves_none(tmp_path: Path) -> None:
     names = [f"cluster-{number}" for number in range(200)]
     keys = {name: base64.b64encode(f"key of {name}".encode()).decode() for name in names}
@@ -63,23 +79,9 @@ def test_who_is_interrupted_while_keys_are_written_leaves_none(tmp_path: Path) -
             for name, key in keys.items()
         ],
     }
-    (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig))
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    script = (
-        "from types import SimpleNamespace as S; from operations.everywhere import look; "
-        "from components.settings.fields import Source; "
-        f"kubeconfig = Source('path', '{tmp_path}/kubeconfig'); "
-        f"clusters = [S(name=name, context=name, kubeconfig=kubeconfig, kubeconfig_content=None) for name in {names}]; "
-        "look(clusters, lambda *_: None, 600)"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", script],
-        cwd=PROJECT_FOLDER,
-        env=os.environ | {"TMPDIR": str(scratch)},
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as looking:
+    with look(tmp_path, kubeconfig, {"TMPDIR": str(scratch)}) as looking:
         awaited(lambda: any(file.is_file() for file in scratch.rglob("*")), 20)
         looking.send_signal(signal.SIGINT)
         _, complained = looking.communicate(timeout=20)
@@ -100,15 +102,7 @@ def test_who_is_interrupted_waits_for_no_cluster_and_leaves_no_login_behind(tmp_
         "clusters": [{"name": "it", "cluster": {"server": "https://127.0.0.1:9"}}],
         "users": [{"name": "it", "user": user}],
     }
-    (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig))
-    script = (
-        "from types import SimpleNamespace as S; from operations.everywhere import look; "
-        "from components.settings.fields import Source; "
-        f"kubeconfig = Source('path', '{tmp_path}/kubeconfig'); "
-        "one = S(name='one', context='one', kubeconfig=kubeconfig, kubeconfig_content=None); "
-        "look([one], lambda *_: None, 600)"
-    )
-    with subprocess.Popen([sys.executable, "-c", script], cwd=PROJECT_FOLDER, stderr=subprocess.PIPE) as looking:
+    with look(tmp_path, kubeconfig, {}) as looking:
         awaited((tmp_path / "pid").is_file, 20)
         login = psutil.Process(int((tmp_path / "pid").read_text()))
         looking.send_signal(signal.SIGINT)
